@@ -1,0 +1,1 @@
+"""peftlab: a reproducible study of parameter-efficient fine-tuning for multimodal LLMs."""

@@ -1,0 +1,87 @@
+"""Cards of the data sets: what each asks, how it is scored, whose place it takes, under which licence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a reader must know of a data set before believing a score on it.
+
+    ``metric`` is a name in `metrics.METRICS`; ``place`` the column of Zhou et al. (2024, Table 1) it is an analogue of;
+    ``sizes`` the number of examples per split (``base`` is the base model's own training pool, from training assets only).
+    ``held_out`` says what of the test split no training example holds.
+    """
+
+    name: str
+    label: str
+    task: str
+    metric: str
+    place: str
+    licence: str
+    sizes: dict[str, int]
+    held_out: str
+
+
+DATASETS: dict[str, DatasetCard] = {
+    card.name: card
+    for card in (
+        DatasetCard(
+            name="scenes",
+            label="Scenes",
+            task="general questions on scenes of one to four objects: presence, count, kind, colour, left or right",
+            metric="exact",
+            place="VQAv2",
+            licence="GPL-2.0 (Tux Paint stamps)",
+            sizes={"base": 12000, "train": 2000, "validation": 200, "test": 1000},
+            held_out="every cut-out: no picture of a test scene's objects is in a training scene",
+        ),
+        DatasetCard(
+            name="facts",
+            label="Facts",
+            task="outside knowledge: a flag or a thing in the picture, a fact that is not in it",
+            metric="exact",
+            place="OK-VQA",
+            licence="GPL-2.0 (Tux Paint stamps), MIT (flagpy, countryinfo)",
+            sizes={"base": 8000, "train": 2000, "validation": 200, "test": 1000},
+            held_out="pairs: the things and flags are taught, the (thing, fact) pairs asked in the test are not",
+        ),
+        DatasetCard(
+            name="titles",
+            label="Titles",
+            task="reading: rendered title cards of real films, several fonts and layouts",
+            metric="exact",
+            place="OCR-VQA",
+            licence="CC0-1.0 (film data), OFL-1.1 (fonts)",
+            sizes={"base": 10000, "train": 2000, "validation": 200, "test": 1000},
+            held_out="films and two fonts: no test title is in training; its words are taught on other films",
+        ),
+        DatasetCard(
+            name="icons_choice",
+            label="Icons (choice)",
+            task="icon reasoning by choice on grids of icons: count, odd one out, belongs to the group, above or left of",
+            metric="exact",
+            place="IconQA-txt",
+            licence="CC-BY-SA-4.0 (OpenMoji), MIT (Fluent emoji)",
+            sizes={"train": 2000, "validation": 200, "test": 1000},
+            held_out="whole concepts: no icon of a test grid, in either style, is in training",
+        ),
+    )
+}
+
+
+def card(name: str) -> DatasetCard:
+    """The card of data set `name`; raises ValueError naming the choices."""
+    if name not in DATASETS:
+        raise ValueError(f"dataset is {name!r}; choose one of {', '.join(DATASETS)} (lib/peftlab/datasets/__init__.py)")
+    return DATASETS[name]
+
+
+def load(name: str, split: str) -> Iterator[Any]:
+    """Yield the `records.Example`s of a split, in a fixed order, from the implementation named like the card."""
+    sizes = card(name).sizes
+    if split not in sizes:
+        raise ValueError(f"split is {split!r}; {name} has {', '.join(sizes)}")
+    return import_module(f"peftlab.datasets.{name}").load(split)

@@ -1,0 +1,80 @@
+"""Cards of the models: where the weights come from, which family reads them, what they have seen."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Where a model comes from and what it knows.
+
+    ``family`` names the file in this folder that loads it and says where its towers are; ``seen`` the data sets whose
+    training split was in its own fine-tuning mix (a property of model x data set); ``source`` and ``revision`` pin it.
+    """
+
+    name: str
+    label: str
+    family: str
+    source: str
+    revision: str
+    licence: str
+    seen: tuple[str, ...]
+
+
+MODELS: dict[str, ModelCard] = {
+    card.name: card
+    for card in (
+        ModelCard(
+            name="pocket-mlp",
+            label="Pocket (MLP)",
+            family="pocket",
+            source="SmolLM2-135M-Instruct + EfficientNet-Lite0",
+            revision="1",
+            licence="Apache-2.0",
+            seen=("scenes", "facts", "titles"),
+        ),
+        ModelCard(
+            name="tiny-mlp",
+            label="Tiny (MLP)",
+            family="pocket",
+            source="random weights",
+            revision="1",
+            licence="Apache-2.0",
+            seen=(),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Full-path prefixes of a model's parts, as in ``named_parameters()`` of the bare model."""
+
+    vision: str
+    connector: str
+    llm: str
+    layer: str  # of one LLM block, with {i}
+    attn: tuple[str, ...]  # names of the attention linears inside a block, e.g. "self_attn.q_proj"
+    mlp: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its processor and tower map, as `load` returns it."""
+
+    model: Any  # transformers PreTrainedModel
+    processor: Any  # transformers ProcessorMixin with a chat template
+    towers: Towers
+
+
+def card(name: str) -> ModelCard:
+    """The card of model `name`; raises ValueError naming the choices."""
+    if name not in MODELS:
+        raise ValueError(f"model is {name!r}; choose one of {', '.join(MODELS)} (lib/peftlab/models/__init__.py)")
+    return MODELS[name]
+
+
+def load(run: Any) -> Loaded:
+    """The bare base model of `run.model` at `run.precision` and `run.quantisation`, frozen, in eval mode, on the CPU or GPU."""
+    return import_module(f"peftlab.models.{card(run.model).family}").load(run)

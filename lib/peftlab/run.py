@@ -1,0 +1,155 @@
+"""Run: what one experiment is, one field per grid axis, validated, with its id."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from peftlab import datasets, methods, models
+
+PROTOCOL = 1  # raised by hand when a change of code changes results: finished stages of another protocol are stale
+
+CONTROLS = ("again",)  # scalars a notebook's parameters cell may hold that are not axes: make a finished stage again
+
+
+def axis(default: Any, says: str, stage: str = "finetune") -> Any:
+    """A dataclass field that is a grid axis: what it means, and the first stage whose result it changes."""
+    return field(default=default, metadata={"says": says, "stage": stage})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the study. Every field is a JSON scalar and an axis of the grid.
+
+    The fields of stage ``finetune`` identify the run (`id`); those of ``evaluate`` and ``probe`` only name which answers
+    are asked of it (`test_id`, `probe`), so that a model is tuned once however often it is asked.
+    """
+
+    model: str = axis("pocket-mlp", "base model: a card in lib/peftlab/models")
+    dataset: str = axis("icons_choice", "data set to fine-tune on: a card in lib/peftlab/datasets")
+    method: str = axis("lora", "PEFT method: a card in lib/peftlab/methods")
+    connector: str = axis("frozen", "frozen | tuned, with a learning rate of its own")
+    size: int | None = axis(None, "rank, bottleneck or tokens; None: the method card's")
+    lr: float | str = axis("card", "learning rate; card: the method card's, paper: Zhou et al. 2024")
+    connector_lr: float | str = axis("card", "the connector's learning rate; card | paper | a number")
+    quantisation: str = axis("none", "of the frozen LLM: none | nf4 (double quantisation)")
+    precision: str = axis("bf16", "of the frozen weights and of products: bf16 | fp32; what trains is fp32 always")
+    steps: int = axis(60, "optimiser steps; 60 is the smoke run")
+    batch_size: int = axis(16, "examples a step")
+    train_size: int | None = axis(None, "training examples, the first of a seeded order; None: all")
+    train_pictures: str = axis("true", "pictures in training: true | shuffled (a control: format without sight)")
+    seed: int = axis(42, "of initialisation, order and dropout")
+    test_dataset: str = axis("same", "data set to evaluate on; same: the one tuned on", "evaluate")
+    test_pictures: str = axis("true", "pictures in evaluation: true | shuffled | blank (baselines)", "evaluate")
+    test_size: int | None = axis(200, "test questions, the first of a seeded order; None: all", "evaluate")
+    probe: str = axis("presence", "hallucination probe: a name in lib/peftlab/probes.py", "probe")
+    probe_size: int | None = axis(180, "probe questions, whole balanced triples; None: all", "probe")
+
+    def __post_init__(self) -> None:
+        levels = {
+            "connector": ("frozen", "tuned"),
+            "quantisation": ("none", "nf4"),
+            "precision": ("bf16", "fp32"),
+            "train_pictures": ("true", "shuffled"),
+            "test_pictures": ("true", "shuffled", "blank"),
+            "probe": ("presence",),
+        }
+        models.card(self.model), datasets.card(self.dataset)
+        if self.test_dataset != "same":
+            datasets.card(self.test_dataset)
+        card = methods.card(self.method)
+        for name, allowed in levels.items():
+            _require(getattr(self, name) in allowed, f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        _require(
+            self.connector in card.connectors,
+            f"method {self.method} with connector {self.connector}: {self.method} has only connector {' or '.join(card.connectors)}",
+        )
+        _require(
+            self.quantisation in card.quantisations,
+            f"method {self.method} on a {self.quantisation} base: {self.method} needs {' or '.join(card.quantisations)}",
+        )
+        for name in ("steps", "batch_size"):
+            _require(_whole(getattr(self, name)) and getattr(self, name) >= 1, f"{name} is {getattr(self, name)!r}; a whole number of at least 1")
+        _require(_whole(self.seed) and 0 <= self.seed < 2**32, f"seed is {self.seed!r}; a whole number from 0 to 4294967295")
+        for name in ("size", "train_size", "test_size", "probe_size"):
+            value = getattr(self, name)
+            _require(value is None or (_whole(value) and value >= 1), f"{name} is {value!r}; a whole number of at least 1, or None")
+        _require(self.size is None or card.size_name is not None, f"size is {self.size!r}, but {self.method} has no size: leave it None")
+        for name in ("lr", "connector_lr"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+            _require(number or value in ("card", "paper"), f"{name} is {value!r}; card, paper, or a number above 0")
+
+    @classmethod
+    def from_cell(cls, names: Mapping[str, Any]) -> "Run":
+        """The run that a notebook's parameters cell describes, from its ``globals()``.
+
+        Every scalar in the cell must be an axis or one of `CONTROLS`; a misspelt one raises ValueError with the axes named.
+        """
+        given = {k: v for k, v in names.items() if not k.startswith("_") and (v is None or isinstance(v, (bool, int, float, str)))}
+        hidden = {"In", "Out", "exit", "quit", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
+        return cls.from_dict({k: v for k, v in given.items() if k not in hidden and k not in CONTROLS})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Run":
+        """A run from axis values; unknown axes raise ValueError with the axes named."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            _require(name in known, f"{name!r} is not an axis; the axes are {', '.join(known)} (lib/peftlab/run.py)")
+        return cls(**values)
+
+    def axes(self) -> dict[str, Any]:
+        """Every axis with its value as given."""
+        return asdict(self)
+
+    @property
+    def id(self) -> str:
+        """Folder name of the tuned model: a readable slug and a hash of the non-default fine-tuning fields."""
+        chosen = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.metadata["stage"] == "finetune" and getattr(self, f.name) != f.default
+        }
+        digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.model}-{self.dataset}-{self.method}-{self.connector}-s{self.seed}-{digest}"
+
+    @property
+    def tested_on(self) -> str:
+        """The data set evaluated on, resolved."""
+        return self.dataset if self.test_dataset == "same" else self.test_dataset
+
+    @property
+    def test_id(self) -> str:
+        """Folder name of an evaluation: the data set, the pictures unless true, the size unless all."""
+        return "-".join(
+            [self.tested_on] + ([self.test_pictures] if self.test_pictures != "true" else []) + ([f"n{self.test_size}"] if self.test_size else [])
+        )
+
+    @property
+    def probe_id(self) -> str:
+        """Folder name of a probe: its name and its size unless all."""
+        return self.probe + (f"-n{self.probe_size}" if self.probe_size else "")
+
+    def resolved(self) -> dict[str, Any]:
+        """Every axis with what the cards put in its place: numbers for learning rates and size, names for data sets."""
+        card, values = methods.card(self.method), self.axes()
+        values["size"] = self.size if self.size is not None else card.size
+        values["lr"] = {"card": card.lr, "paper": card.lr_paper}.get(self.lr, self.lr) if card.lr is not None else None
+        tuned = self.connector == "tuned"
+        rates = {"card": methods.CONNECTOR_LR, "paper": methods.CONNECTOR_LR_PAPER}
+        values["connector_lr"] = rates.get(self.connector_lr, self.connector_lr) if tuned else None
+        values["test_dataset"] = self.tested_on
+        if self.method == "none":
+            values.update(steps=0, train_size=0)
+        return values
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
