@@ -1,5 +1,7 @@
 """Cards of the methods: what each trains, its size and learning rate, what it cannot do."""
 
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -57,6 +59,33 @@ def attach(loaded: Any, run: Any) -> Any:
     """Attach `run.method` to a `models.Loaded`: returns the model to train.
 
     Afterwards exactly the method's own parameters, and the connector's where ``run.connector == "tuned"``, require a
-    gradient, and they are fp32 (TRAPS 6b); everything else is frozen as loaded.
+    gradient, and they are fp32 (TRAPS 6b); everything else is frozen as loaded. A model takes one attachment: load it again
+    for the next. The start values depend on ``run.seed`` alone and no random state is left behind.
     """
-    return import_module(f"peftlab.methods.{card(run.method).name}").attach(loaded, run)
+    model = import_module(f"peftlab.methods.{card(run.method).name}").attach(loaded, run)
+    for name, parameter in named_parameters(model):
+        trains = is_trained(name, loaded.towers, run)
+        parameter.requires_grad_(trains)
+        if trains:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def is_trained(name: str, towers: Any, run: Any) -> bool:
+    """Whether the parameter `name` (as `named_parameters` gives it) trains in this run: the method's own or the tuned connector's."""
+    connector = run.connector == "tuned" and name.startswith(f"{towers.connector}.")
+    return connector or import_module(f"peftlab.methods.{card(run.method).name}").own(name, towers)
+
+
+def named_parameters(model: Any) -> Iterator[tuple[str, Any]]:
+    """A model's parameters, each once, named by their path in the bare model whatever peft has wrapped around it."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapping = next(name for name, module in model.named_modules() if module is bare)
+    for name, parameter in model.named_parameters():
+        yield name.removeprefix(f"{wrapping}."), parameter
+
+
+def targets(towers: Any, names: Iterable[str]) -> str:
+    """A regular expression (for peft's ``target_modules``) that matches `names` in every LLM block by full path and nothing else."""
+    block = re.escape(towers.layer).replace(re.escape("{i}"), r"\d+")
+    return rf"{block}\.({'|'.join(re.escape(name) for name in names)})"
