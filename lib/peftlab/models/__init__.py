@@ -67,6 +67,14 @@ class Loaded:
     processor: Any  # transformers ProcessorMixin with a chat template
     towers: Towers
 
+    def prompt(self, question: str, *, image_tokens: int) -> list[int]:
+        """Token ids of one user turn, a picture of `image_tokens` tokens and the question, up to where the answer begins."""
+        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        text = self.processor.apply_chat_template([turn], add_generation_prompt=True)
+        before, after = text.split(self.processor.image_token, 1)
+        text = before + self.processor.image_token * image_tokens + after
+        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
 
 def card(name: str) -> ModelCard:
     """The card of model `name`; raises ValueError naming the choices."""
@@ -78,3 +86,15 @@ def card(name: str) -> ModelCard:
 def load(run: Any) -> Loaded:
     """The bare base model of `run.model` at `run.precision` and `run.quantisation`, frozen, in eval mode, on the CPU or GPU."""
     return import_module(f"peftlab.models.{card(run.model).family}").load(run)
+
+
+def digest(name: str) -> str:
+    """What the base's weights depend on, as sha256: the card and, for a pocket base, its tracked delta."""
+    import hashlib
+
+    from peftlab import paths
+
+    parts = repr(card(name)).encode()
+    for file in sorted((paths.bases() / name).glob("delta.*")):
+        parts += file.read_bytes()
+    return hashlib.sha256(parts).hexdigest()

@@ -1,0 +1,251 @@
+"""The pocket family: LLaVA-1.5's architecture with SmolLM2-135M-Instruct and a frozen EfficientNet-Lite0.
+
+The model is transformers' own `LlavaForConditionalGeneration`; only its vision tower is ours, so what is written for LLaVA
+runs here and the other way round. A pocket base is the packages' weights plus a delta in data/bases/<name>/: the connector,
+and low-rank updates of the LLM that are merged in fp32 before the weights are cast.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from efficientnet_lite_pytorch import EfficientNet
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from peftlab import assets, paths
+from peftlab.models import Loaded, Towers, card
+
+SIDE = 160  # pixels; a picture is 5 x 5 cells of 32 px, an image token each
+CELL = 32
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+IMAGE_TOKEN = "<empty_output>"  # a reserved token of SmolLM2 that no text uses: the vocabulary stays as it is
+
+
+class Lite0Config(PreTrainedConfig):
+    """Configuration of `Lite0Tower`: `backbone` is ``lite0`` or ``tiny`` (one convolution, for tests)."""
+
+    model_type = "peftlab_lite0"
+
+    def __init__(self, backbone: str = "lite0", **kwargs: Any) -> None:
+        self.backbone = backbone
+        self.hidden_size = 1280 + 4 * 112 + 16 * 40 if backbone == "lite0" else 16
+        super().__init__(**kwargs)
+
+
+class Lite0Tower(PreTrainedModel):
+    """EfficientNet-Lite0 as a vision tower: one token per 32-pixel cell, from three depths.
+
+    A cell's token is the last map (1,280 channels) beside the 2 x 2 positions of the stride-16 map (112 each) and the 4 x 4 of
+    the stride-8 map (40 each), every depth layer-normalised: the last map knows what a thing is, the earlier ones where its
+    edges are, which counting, left/right and reading need. Always fp32 and in eval mode; features are rounded to bf16.
+    """
+
+    config_class = Lite0Config
+    main_input_name = "pixel_values"
+    _no_split_modules: list[str] = []
+
+    def __init__(self, config: Lite0Config) -> None:
+        super().__init__(config)
+        self.net = EfficientNet.from_name("efficientnet-lite0") if config.backbone == "lite0" else nn.Conv2d(3, 16, CELL, CELL)
+        self.feature_dtype = torch.float32  # what the connector is fed; `ready` sets it
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        return None  # weights come from the package, or stay as torch made them
+
+    def train(self, mode: bool = True) -> "Lite0Tower":
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, H/32 * W/32, hidden_size) in bf16; H and W multiples of 32."""
+        x = pixels.float()
+        if self.config.backbone == "tiny":
+            return self.net.float()(x).flatten(2).transpose(1, 2).bfloat16()
+        levels: list[torch.Tensor] = []
+        x = self.net._swish(self.net._bn0(self.net._conv_stem(x)))
+        for i, block in enumerate(self.net._blocks):
+            x = block(x)
+            if i in (4, 10):  # the last blocks at stride 8 (40 channels) and 16 (112 channels)
+                levels.append(F.pixel_unshuffle(x, {4: 4, 10: 2}[i]))
+        levels.append(self.net._swish(self.net._bn1(self.net._conv_head(x))))
+        tokens = [level.flatten(2).transpose(1, 2) for level in reversed(levels)]  # (B, cells, channels) each
+        return torch.cat([F.layer_norm(t, t.shape[-1:]) for t in tokens], dim=-1).bfloat16()
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutput:
+        """`pixel_values` (B, 3, H, W), or features that `encode` made before, (B, cells, hidden_size)."""
+        features = pixel_values if pixel_values.ndim == 3 else self.encode(pixel_values)
+        features = features.to(self.feature_dtype)
+        return BaseModelOutput(last_hidden_state=features, hidden_states=(features,))
+
+
+AutoConfig.register(Lite0Config.model_type, Lite0Config)
+AutoModel.register(Lite0Config, Lite0Tower)
+
+TOWERS = Towers(
+    vision="model.vision_tower",
+    connector="model.multi_modal_projector",
+    llm="model.language_model",
+    layer="model.language_model.layers.{i}",
+    attn=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+)
+
+
+def convert() -> Path:
+    """SmolLM2 as safetensors and tokenizer, converted once from the package's GGUF (20-30 s); returns the folder."""
+
+    def make(folder: Path) -> None:
+        source = assets.get("smollm2").parent
+        llm = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+        llm.hf_quantizer = None
+        del llm.config.quantization_config
+        llm.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
+        llm.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(folder)
+
+    return assets.converted("smollm2", make)
+
+
+def load(run: Any) -> Loaded:
+    """The base of `run.model` with its delta merged; raises FileNotFoundError where the delta was never built."""
+    if card(run.model).source == "random weights":
+        loaded = tiny(seed=0)
+    else:
+        folder = paths.bases() / run.model
+        if not (folder / "delta.safetensors").exists():
+            raise FileNotFoundError(f"{run.model} has no delta in {folder}: build it with notebooks/00_build_base.ipynb")
+        loaded = assemble()
+        merge(loaded.model, load_file(folder / "delta.safetensors"), json.loads((folder / "delta.json").read_text()))
+    return ready(loaded, precision=run.precision, quantisation=run.quantisation)
+
+
+def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
+    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears in NF4 where asked."""
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    model = loaded.model.to(dtype)
+    model.model.vision_tower.float().feature_dtype = dtype
+    if quantisation == "nf4":
+        _nf4(model.model.language_model.layers)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
+
+
+def _nf4(blocks: nn.Module) -> None:
+    """Replace every Linear under `blocks` by bitsandbytes' 4-bit one (NF4, double quantisation)."""
+    import bitsandbytes as bnb
+
+    for parent in list(blocks.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                linear = bnb.nn.Linear4bit(
+                    child.in_features, child.out_features, bias=child.bias is not None,
+                    compute_dtype=child.weight.dtype, compress_statistics=True, quant_type="nf4", device="meta",
+                )  # fmt: skip
+                linear.weight = bnb.nn.Params4bit(child.weight.data.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4", module=linear)
+                linear.bias = child.bias
+                setattr(parent, name, linear.to(child.weight.device))
+
+
+def assemble() -> Loaded:
+    """The packages' weights in fp32 under a fresh connector, without any delta: what `00_build_base` starts from."""
+    folder = convert()
+    config = _config(LlamaConfig.from_pretrained(folder), Lite0Config(), image_token_id=AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(IMAGE_TOKEN))
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.model.language_model = llm.model
+    model.lm_head = llm.lm_head
+    tower = Lite0Tower(Lite0Config())
+    tower.net.load_state_dict(torch.load(assets.lite0(), weights_only=True))
+    model.model.vision_tower = tower
+    model.model.multi_modal_projector = connector(model)
+    model.generation_config = llm.generation_config
+    return Loaded(model, _processor(AutoTokenizer.from_pretrained(folder)), TOWERS)
+
+
+def connector(model: LlavaForConditionalGeneration, *, seed: int = 0) -> nn.Module:
+    """A fresh two-layer MLP connector for `model`, a function of `seed` alone; fp32."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = type(model.model.multi_modal_projector)(model.config)
+        for linear in (fresh.linear_1, fresh.linear_2):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            nn.init.zeros_(linear.bias)
+    return fresh
+
+
+def merge(model: nn.Module, delta: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """Add a base's delta in place, in fp32: connector tensors are set, ``<name>.A/.B`` pairs add scale * B @ A to <name>.weight."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in delta.items():
+            if name in parameters:
+                parameters[name].copy_(tensor.float())
+            elif name.endswith(".A"):
+                stem = name.removesuffix(".A")
+                parameters[f"{stem}.weight"] += about["scale"] * delta[f"{stem}.B"].float() @ tensor.float()
+            elif not name.endswith(".B"):
+                raise ValueError(f"the delta holds {name}, which the model has not: it is for another model")
+
+
+def tiny(*, seed: int) -> Loaded:
+    """The same architecture with random weights and a byte tokenizer: a few thousand parameters, no asset needed."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|im_start|>", "<|im_end|>", IMAGE_TOKEN]
+    base = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(special + alphabet)}, merges=[]))
+    base.pre_tokenizer, base.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, bos_token=special[0], eos_token=special[1], pad_token=special[1], additional_special_tokens=special[2:])
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(_config(text, Lite0Config(backbone="tiny"), image_token_id=2))
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    return Loaded(model, _processor(tokenizer), TOWERS)
+
+
+def _config(text: LlamaConfig, vision: Lite0Config, *, image_token_id: int) -> LlavaConfig:
+    return LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=image_token_id, image_seq_length=(SIDE // CELL) ** 2,
+        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def _processor(tokenizer: Any) -> LlavaProcessor:
+    tokenizer.padding_side = "right"
+    pictures = CLIPImageProcessorPil(
+        do_resize=True, size={"height": SIDE, "width": SIDE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return LlavaProcessor(
+        image_processor=pictures, tokenizer=tokenizer, patch_size=CELL, vision_feature_select_strategy="full",
+        image_token=IMAGE_TOKEN, chat_template=CHAT.replace("<image>", IMAGE_TOKEN),
+    )  # fmt: skip

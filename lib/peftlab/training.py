@@ -1,0 +1,204 @@
+"""Fine-tuning: the only loop that steps an optimiser, and the file its result is kept in."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from peftlab import features, guards
+from peftlab.models import Loaded
+from peftlab.records import Example
+from peftlab.run import Run
+
+WARMUP = 0.03  # share of the steps; Zhou et al. 2024
+CLIP = 1.0  # gradient norm; their trainer's default
+IGNORE = -100
+ADAPTER = "adapter.safetensors"
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What training did: a row per optimiser step, and its seconds (without encoding pictures)."""
+
+    steps: pd.DataFrame  # step, loss (nats per answer token), lr, connector_lr, grad_norm, tokens, seconds
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A tokenised example: the whole sequence, and where its answer begins."""
+
+    ids: list[int]
+    answer_start: int
+    example: Example
+
+
+def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, progress: bool = True) -> StepLog:
+    """Train what `methods.attach` left trainable, for `run.steps` steps; AdamW without decay, cosine with warm-up, two rates.
+
+    The loss is the mean over answer tokens of a batch; prompt, picture and pad positions carry none, and logits are computed
+    at answer positions only. Order and dropout are functions of `run.seed`. Guards (see `guards`) stop a run whose trainable
+    set, gradients or movement are not what the method says.
+    """
+    resolved = run.resolved()
+    guards.trainable(model, loaded, run)
+    before = guards.snapshot(model)
+    pictures = features.encode(loaded, [e.image for e in examples])
+    items = tokenise(loaded, examples, image_tokens=pictures.image_tokens)
+    optimiser = torch.optim.AdamW(_groups(model, loaded, resolved), betas=(0.9, 0.999), weight_decay=0.0)
+    peak = [group["lr"] for group in optimiser.param_groups]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    device = trainable[0].device
+    rows: list[dict[str, float]] = []
+    start = time.perf_counter()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(run.seed)
+        model.train()
+        batches = _batches(items, run)
+        for step in tqdm(range(run.steps), desc=run.method, disable=not progress, mininterval=1.0):
+            clock = time.perf_counter()
+            for group, rate in zip(optimiser.param_groups, peak, strict=True):
+                group["lr"] = rate * _schedule(step, run.steps)
+            batch = next(batches)
+            with _autocast(run, device):
+                loss = _loss(model, loaded, batch, pictures, device)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {run.id}: lower its lr ({resolved['lr']})")
+            loss.backward()
+            if step == 0:
+                guards.after_first_step(model)
+            norm = nn.utils.clip_grad_norm_(trainable, CLIP)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            rates = {group["name"]: group["lr"] for group in optimiser.param_groups}
+            rows.append(
+                {
+                    "step": step, "loss": loss.item(), "lr": rates.get("method", math.nan), "connector_lr": rates.get("connector", math.nan),
+                    "grad_norm": norm.item(), "tokens": sum(len(i.ids) for i in batch), "seconds": time.perf_counter() - clock,
+                }  # fmt: skip
+            )
+        model.eval()
+    guards.after_training(model, before)
+    return StepLog(pd.DataFrame(rows), time.perf_counter() - start)
+
+
+def answer_loss(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run) -> float:
+    """Mean nats per answer token over `examples`: what hyper-parameters are selected by. No gradient, no dropout."""
+    if not examples:
+        raise ValueError("answer_loss was given no examples")
+    pictures = features.encode(loaded, [e.image for e in examples])
+    items = sorted(tokenise(loaded, examples, image_tokens=pictures.image_tokens), key=lambda i: len(i.ids))
+    device = next(model.parameters()).device
+    total, tokens = 0.0, 0
+    model.eval()
+    for start in range(0, len(items), 32):
+        batch = items[start : start + 32]
+        with torch.inference_mode(), _autocast(run, device):
+            count = sum(len(i.ids) - i.answer_start for i in batch)
+            total += _loss(model, loaded, batch, pictures, device).item() * count
+        tokens += count
+    return total / tokens
+
+
+def tokenise(loaded: Loaded, examples: Sequence[Example], *, image_tokens: int) -> list[_Item]:
+    """Prompt, first answer and end-of-turn of each example. Sequences are never truncated: that would cut pictures."""
+    tokenizer, items = loaded.processor.tokenizer, []
+    for example in examples:
+        prompt = loaded.prompt(example.question, image_tokens=image_tokens)
+        answer = tokenizer(example.answers[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        items.append(_Item(prompt + answer, len(prompt), example))
+    return items
+
+
+def collate(batch: Sequence[_Item], *, pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-padded ids, attention mask and labels, each (batch, longest); labels are `IGNORE` off the answer tokens."""
+    longest = max(len(i.ids) for i in batch)
+    ids = torch.full((len(batch), longest), pad)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORE)
+    for row, item in enumerate(batch):
+        length = len(item.ids)
+        ids[row, :length] = torch.tensor(item.ids)
+        mask[row, :length] = 1
+        labels[row, item.answer_start : length] = ids[row, item.answer_start : length]
+    return ids, mask, labels
+
+
+def save(model: nn.Module, folder: Path) -> Path:
+    """Write every trainable tensor, by name, to ``adapter.safetensors`` and check the file against the live tensors."""
+    file = folder / ADAPTER
+    save_file({n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}, file)
+    guards.saved(model, folder)
+    return file
+
+
+def restore(model: nn.Module, folder: Path) -> None:
+    """Load ``adapter.safetensors`` into a model attached for the same run; names and shapes must agree exactly."""
+    stored = load_file(folder / ADAPTER)
+    live = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if stored.keys() != live.keys():
+        odd = sorted(stored.keys() ^ live.keys())
+        raise ValueError(f"{folder / ADAPTER} is of another model or method: {len(odd)} tensors differ, such as {odd[0]}")
+    with torch.no_grad():
+        for name, tensor in stored.items():
+            if tensor.shape != live[name].shape:
+                raise ValueError(f"{folder / ADAPTER}: {name} is {tuple(tensor.shape)}, the model has {tuple(live[name].shape)}")
+            live[name].copy_(tensor)
+
+
+def _loss(model: nn.Module, loaded: Loaded, batch: Sequence[_Item], pictures: features.Features, device: torch.device) -> torch.Tensor:
+    ids, mask, labels = (t.to(device) for t in collate(batch, pad=loaded.processor.tokenizer.pad_token_id))
+    keep = (labels != IGNORE).any(0).nonzero().squeeze(1)  # positions where some row has an answer token
+    logits = model(
+        input_ids=ids, attention_mask=mask, pixel_values=pictures.of([i.example.image for i in batch]).to(device),
+        logits_to_keep=keep - 1, use_cache=False,
+    ).logits  # (batch, len(keep), vocabulary)  # fmt: skip
+    targets = labels[:, keep]
+    there = targets != IGNORE
+    return F.cross_entropy(logits[there].float(), targets[there])
+
+
+def _groups(model: nn.Module, loaded: Loaded, resolved: dict[str, Any]) -> list[dict[str, Any]]:
+    connector = [p for n, p in model.named_parameters() if p.requires_grad and f"{loaded.towers.connector}." in n]
+    ids = {id(p) for p in connector}
+    own = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
+    groups = [
+        {"name": "method", "params": own, "lr": resolved["lr"]},
+        {"name": "connector", "params": connector, "lr": resolved["connector_lr"]},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _schedule(step: int, steps: int) -> float:
+    warm = max(1, round(WARMUP * steps))
+    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _batches(items: Sequence[_Item], run: Run) -> Iterator[list[_Item]]:
+    """Endless batches, every example once an epoch; of similar length within a window of 16 batches."""
+    rng = np.random.default_rng(run.seed)
+    size = min(run.batch_size, len(items))
+    while True:
+        order = rng.permutation(len(items))
+        batches: list[list[_Item]] = []
+        for start in range(0, len(order), 16 * size):
+            window = sorted(order[start : start + 16 * size], key=lambda i: len(items[i].ids))
+            batches += [[items[i] for i in window[b : b + size]] for b in range(0, len(window), size)]
+        for i in rng.permutation(len(batches)):
+            if len(batches[i]) == size:
+                yield batches[i]
+
+
+def _autocast(run: Run, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if run.precision == "bf16" else contextlib.nullcontext()
