@@ -1,0 +1,94 @@
+"""Intervals of means and of paired differences, robust to answers that share a picture or an asset."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bounds, in the unit of the values; bounds are None where one cluster leaves no spread to see.
+
+    ``n`` counts values, ``clusters`` the clusters of the coarsest way, on which the t quantile rests (minus one).
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    clusters: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of zero; False where there is no interval."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, strata: Iterable[Hashable] | None = None) -> Interval:
+    """The mean of `values` with a multi-way cluster-robust interval.
+
+    Each of `clusters` names a cluster per value (none: every value its own). Variances add over the ways, minus those of the
+    intersections (Cameron, Gelbach and Miller 2011), each with G / (G - 1); where a negative covariance makes the sum smaller
+    than one of its ways, the largest way is taken. Bounds use the t quantile with the fewest clusters less one. With
+    `strata` (a data set per value) the mean is that of the strata's means, each weighing the same.
+    Raises ValueError on no values, on a value that is not finite, on lengths that differ and on a level not within 0 and 1.
+    """
+    x = np.asarray(list(values), dtype=float)
+    ways = [pd.factorize(pd.Series(list(c), dtype=object))[0] for c in clusters] or [np.arange(len(x))]
+    groups = pd.factorize(pd.Series(list(strata), dtype=object))[0] if strata is not None else np.zeros(len(x), dtype=int)
+    if not len(x):
+        raise ValueError("the mean of no values: there is nothing to estimate")
+    if not np.isfinite(x).all():
+        raise ValueError(f"value {x[~np.isfinite(x)][0]} is not finite: leave missing values out before, and say so")
+    if any(len(w) != len(x) for w in (*ways, groups)):
+        raise ValueError(f"{len(x)} values with clusters or strata of length {', '.join(str(len(w)) for w in (*ways, groups))}: one for each value")
+    if any((w < 0).any() for w in (*ways, groups)):
+        raise ValueError("a cluster or stratum is missing: every value needs its own")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; a number between 0 and 1, such as 0.95")
+    sizes = np.bincount(groups)
+    means = np.bincount(groups, x) / sizes
+    mean = float(means.mean())
+    share = (x - means[groups]) / (sizes[groups] * len(sizes))  # what each value adds to the mean, centred
+    fewest = min(int(w.max()) + 1 for w in ways)
+    if fewest < 2:
+        return Interval(mean, None, None, len(x), fewest)
+    each = [_variance(share, [w]) for w in ways]
+    total = sum(
+        (-1) ** (size + 1) * _variance(share, list(subset)) for size in range(1, len(ways) + 1) for subset in combinations(ways, size)
+    )
+    half = float(student.ppf((1 + level) / 2, fewest - 1)) * sqrt(max(total, *each))
+    return Interval(mean, mean - half, mean + half, len(x), fewest)
+
+
+def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:
+    """Of the sum of `share`, one-way clustered by the intersection of `ways`, with the factor G / (G - 1)."""
+    _, cluster = np.unique(np.stack(ways), axis=1, return_inverse=True)
+    sums = np.bincount(cluster.ravel(), share)
+    return float((sums**2).sum() * len(sums) / (len(sums) - 1)) if len(sums) > 1 else 0.0
+
+
+def paired(
+    a: pd.DataFrame, b: pd.DataFrame, on: str = "example_id", *, clusters: Sequence[str] = ("picture_id", "asset"), level: float = 0.95, strata: str | None = None
+) -> Interval:
+    """The mean of ``a.value - b.value`` over the same examples, with its cluster-robust interval.
+
+    Rows are joined by the column `on`, one to one. Raises ValueError naming the frame and an example where one occurs twice or is only
+    in one of the two: a comparison on different questions is none.
+    """
+    for name, frame in (("first", a), ("second", b)):
+        double = frame[on][frame[on].duplicated()]
+        if len(double):
+            raise ValueError(f"{on} {double.iloc[0]!r} occurs twice in the {name} frame: compare one run with one run")
+    for name, mine, other in (("first", a, b), ("second", b, a)):
+        lone = mine[on][~mine[on].isin(other[on])]
+        if len(lone):
+            raise ValueError(f"{on} {lone.iloc[0]!r} is only in the {name} frame ({len(lone)} of {len(mine)} are): compare the same questions")
+    left = list(dict.fromkeys([on, "value", *clusters, *([strata] if strata else [])]))
+    both = a[left].merge(b[[on, "value"]], on=on, how="inner", validate="one_to_one", suffixes=("", "_b"))
+    return interval(both["value"] - both["value_b"], *(both[c] for c in clusters), level=level, strata=both[strata] if strata else None)

@@ -1,0 +1,94 @@
+"""Scorers on awkward strings: three outcomes, order-free, loud on nothing and on doubles."""
+
+import pandas as pd
+import pytest
+
+from peftlab import metrics
+
+
+def frame(*rows: tuple[str, list[str], list[str]]) -> pd.DataFrame:
+    """Predictions of (response, choices, answers)."""
+    return pd.DataFrame(
+        [{"example_id": f"e{i}", "template": "t", "response": r, "choices": c, "answers": a} for i, (r, c, a) in enumerate(rows)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("response", "choices", "expected"),
+    [
+        ("Yes.", ("yes", "no"), "yes"),
+        ("no, there isn't", ("yes", "no"), "no"),
+        ("NO", ("yes", "no"), "no"),
+        ("yes and no", ("yes", "no"), None),
+        ("nothing", ("yes", "no"), None),
+        ("", ("yes", "no"), None),
+        ("  \n ", (), None),
+        ("...", (), None),
+        ("🦊", (), "🦊"),
+        ("🦊!", ("🦊", "🐈"), "🦊"),
+        ("🦊 or 🐈", ("🦊", "🐈"), None),
+        ("A) cat", ("cat", "dog"), "cat"),
+        ("a) cat b) dog", ("cat", "dog"), None),
+        ("The cat.", (), "cat"),
+        ("The cat.\nBecause it has ears.", (), "cat"),
+        ("black cat", ("cat", "black cat"), "black cat"),
+        ("it is a black cat", ("cat", "black cat"), "black cat"),
+        ("cat, not the black cat", ("cat", "black cat"), None),
+        ("concatenate", ("cat", "dog"), None),
+        ("A", ("A", "B"), "a"),
+        ("[b]", ("a", "[b]"), "[b]"),
+        ("3", ("13", "3"), "3"),
+        ("13", ("1", "3"), None),
+        ("cat cat", ("cat", "dog"), "cat"),
+    ],
+)
+def test_parse(response: str, choices: tuple[str, ...], expected: str | None) -> None:
+    assert metrics.parse(response, choices) == expected
+
+
+def test_three_outcomes() -> None:
+    judged = metrics.judge(frame(("The cat.", [], ["cat", "feline"]), ("dog", [], ["cat"]), ("", [], ["cat"]), ("both cat and dog", ["cat", "dog"], ["cat"])))
+    assert judged["outcome"].tolist() == ["right", "wrong", "unparsed", "unparsed"]
+    assert judged["value"].tolist() == [100.0, 0.0, 0.0, 0.0]
+    assert judged["parsed"].tolist()[:3] == ["cat", "dog", None]
+
+
+def test_yes_no_questions_are_closed_under_exact() -> None:
+    judged = metrics.judge(frame(("No, there isn't.", [], ["no"]), ("Yes.", [], ["no"]), ("maybe", [], ["no"])))
+    assert judged["outcome"].tolist() == ["right", "wrong", "unparsed"]
+
+
+def test_yes_no_metrics() -> None:
+    rows = frame(("yes", [], ["yes"]), ("yes", [], ["no"]), ("no", [], ["no"]), ("", [], ["yes"]))
+    expected = {"yes_no": 50.0, "precision": 50.0, "recall": 50.0, "f1": 50.0, "yes_rate": 50.0}
+    assert {name: metrics.score(rows, name)["value"] for name in metrics.PROBE} == expected
+    assert metrics.score(rows, "yes_no") == {"value": 50.0, "n": 4, "unparsed": 1}
+
+
+def test_precision_of_no_yes_is_undefined_not_zero() -> None:
+    assert metrics.score(frame(("no", [], ["yes"])), "precision")["value"] is None
+    with pytest.raises(ValueError, match="yes or no"):
+        metrics.score(frame(("no", [], ["cat"])), "recall")
+
+
+def test_shuffled_rows_score_the_same() -> None:
+    rows = frame(("yes", [], ["yes"]), ("yes", [], ["no"]), ("no", [], ["no"]), ("", [], ["yes"]), ("no", [], ["no"]))
+    shuffled = rows.sample(frac=1, random_state=3)
+    for name in metrics.PROBE:
+        assert metrics.score(rows, name) == metrics.score(shuffled, name)
+    back = metrics.judge(shuffled).sort_values("example_id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(back, metrics.judge(rows))
+
+
+def test_nothing_and_doubles_raise() -> None:
+    with pytest.raises(ValueError, match="no examples"):
+        metrics.score(frame().reindex(columns=["example_id", "response", "choices", "answers", "template"]))
+    with pytest.raises(ValueError, match="'e0' occurs twice"):
+        metrics.judge(pd.concat([frame(("yes", [], ["yes"]))] * 2))
+    with pytest.raises(ValueError, match="choose one of exact"):
+        metrics.score(frame(("yes", [], ["yes"])), "bleu")
+
+
+def test_every_metric_says_its_unit_and_direction() -> None:
+    assert all(name == m.name and m.unit == "%" and m.label for name, m in metrics.METRICS.items())
+    assert metrics.METRICS["yes_rate"].higher_is_better is None
