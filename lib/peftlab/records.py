@@ -5,15 +5,16 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from peftlab import paths
+from peftlab import datasets, models, paths
 from peftlab.run import PROTOCOL, Run
 
 SPLITS = ("base", "train", "validation", "test")
@@ -98,7 +99,6 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
     A picture that does not decode raises ValueError naming its row and example_id.
     """
     import datasets as hub
-    import numpy as np
 
     have = digests(dataset)
     if split not in have:
@@ -138,8 +138,8 @@ class Stage:
     def finish(self, **facts: Any) -> Path:
         """Write run.json (axes, resolved values, protocol, `facts`), seal the files' digests and rename: the stage exists."""
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(self.folder.iterdir())}
-        content = {"axes": self.run.axes(), **self.expected, **facts, "files": files}
-        (self.folder / "run.json").write_text(json.dumps(content, indent=1, default=str))
+        content = json.loads(json.dumps({"axes": self.run.axes(), **self.expected, **facts, "files": files}, default=str))
+        (self.folder / "run.json").write_text(json.dumps({**content, "seal": _seal(content)}, indent=1))
         if self.final.exists():
             shutil.rmtree(self.final)
         self.folder.rename(self.final)
@@ -156,11 +156,24 @@ def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """What a finished stage must say of itself to be used again: protocol, resolved values up to this stage, input digests."""
     order = ("finetune", "evaluate", "probe")
     stages = {"finetune": order[:1], "evaluate": order[:2], "probe": ("finetune", "probe")}[stage]
-    from dataclasses import fields
-
     mine = {f.name for f in fields(run) if f.metadata["stage"] in stages}
     resolved = {k: v for k, v in run.resolved().items() if k in mine}
     return {"stage": stage, "protocol": PROTOCOL, "resolved": resolved, "inputs": inputs}
+
+
+def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | None]:
+    """The digests of what a stage reads: its examples, the base (`models.digest` unless given) and the tuned model.
+
+    ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
+    """
+    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": ("scenes", "test")}
+    dataset, split = reads[stage]
+    found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
+    if stage != "finetune":
+        record = stage_folder(run, "finetune") / "run.json"
+        files = json.loads(record.read_text())["files"] if record.exists() else None
+        found["finetune"] = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest() if files is not None else None
+    return found
 
 
 def state(run: Run, stage: str, inputs: dict[str, Any]) -> str:
@@ -168,15 +181,48 @@ def state(run: Run, stage: str, inputs: dict[str, Any]) -> str:
 
     Raises ValueError where a file of the finished stage was edited since it was sealed.
     """
-    folder = stage_folder(run, stage)
-    if not (folder / "run.json").exists():
+    content = sealed(stage_folder(run, stage))
+    if content is None:
         return "missing"
-    content = json.loads((folder / "run.json").read_text())
-    for name, digest in content["files"].items():
-        if not (folder / name).exists() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{folder / name} was edited or removed since the run wrote it; delete {folder} to make it again")
-    expected = json.loads(json.dumps(expectation(run, stage, inputs)))
-    return "finished" if all(content.get(k) == v for k, v in expected.items()) else "stale"
+    return "stale" if _differences(content, expectation(run, stage, inputs)) else "finished"
+
+
+def sealed(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a finished stage, its files checked against it, or None where the stage is not finished.
+
+    Raises ValueError where a file was edited, added or removed since the stage was sealed.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    advice = f"delete {folder} to make it again"
+    try:
+        content = json.loads((folder / "run.json").read_text())
+        seal, files = content.pop("seal"), content["files"]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{folder / 'run.json'} was edited and is no longer a run's record ({error}); {advice}") from error
+    if seal != _seal(content):
+        raise ValueError(f"{folder / 'run.json'} was edited since the run wrote it; {advice}")
+    there = {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {"run.json"}
+    for name in sorted(there ^ set(files)):
+        raise ValueError(f"{folder / name} was {'added' if name in there else 'removed'} since the run wrote it; {advice}")
+    for name, digest in files.items():
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{folder / name} was edited since the run wrote it; {advice}")
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _differences(content: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """What of a finished stage is not as expected, in words."""
+    expected = json.loads(json.dumps(expected))
+    found = [f"protocol {content.get('protocol')}, now {expected['protocol']}"] if content.get("protocol") != expected["protocol"] else []
+    for part, word in (("resolved", ""), ("inputs", "digest of ")):
+        was, now = content.get(part) or {}, expected[part]
+        found += [f"{word}{name} {str(was.get(name))[:12]}, now {str(now.get(name))[:12]}" for name in {**was, **now} if was.get(name) != now.get(name)]
+    return found
 
 
 def open_stage(run: Run, stage: str, *, inputs: dict[str, Any], again: bool = False) -> Stage:
@@ -207,3 +253,88 @@ def predictions(examples: Iterable[Example], responses: Iterable[str]) -> pd.Dat
         for e, r in zip(examples, responses, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+
+
+# ---------------------------------------------------------------- collected studies
+
+Judge = Callable[[pd.DataFrame, str], pd.DataFrame]
+Score = Callable[[pd.DataFrame, str], dict[str, Any]]
+FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
+ORIGIN = ("commit", "dirty", "processor", "device")  # of the stamp, beside every row
+
+
+def collect(
+    study: str, runs: Sequence[Run], *, judge: Judge, score: Score, stages: Sequence[str] = ("finetune", "evaluate"), probe: Sequence[str] = ("yes_no",)
+) -> Path:
+    """Gather the finished stages of a study's runs into three tidy tables in the folder returned, whole or not at all.
+
+    predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model. Every
+    row carries every axis, resolved. ``judge(predictions, metric)`` adds parsed, outcome and value to each answer and
+    ``score(judged, metric)`` gives value, n and unparsed: `metrics.judge` and `metrics.score`. `probe` names the metrics reported
+    of a probe (`metrics.PROBE`); its answers are judged by ``yes_no``.
+    Raises ValueError naming what is missing, stale or edited; nothing is written then.
+    """
+    answers, scores, costs = [], [], []
+    for (stage, folder), (run, content) in _finished(runs, stages).items():
+        about = {"run": run.id, "stage": stage, **run.resolved()}
+        if stage == "finetune":
+            costs.append({**about, **_costs(folder, content)})
+            continue
+        dataset, metric, shown = (run.tested_on, datasets.card(run.tested_on).metric, ()) if stage == "evaluate" else (run.probe, "yes_no", probe)
+        about |= {"tested_on": dataset, **{name: content.get("stamp", {}).get(name) for name in ORIGIN}}
+        judged = judge(pd.read_parquet(folder / "predictions.parquet"), metric)
+        answers.append(judged.assign(**about, metric=metric))
+        scores += [{**about, "metric": name, **score(judged, name)} for name in shown or (metric,)]
+    return _write_tables(study, {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs})
+
+
+def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
+    """Each stage folder of the runs once, with its record; ValueError where any is missing or stale."""
+    missing, stale, found = [], [], {}
+    bases = {name: models.digest(name) for name in {r.model for r in runs}}
+    for run in runs:
+        for stage in stages:
+            folder = stage_folder(run, stage)
+            if (stage, folder) in found or (stage == "finetune" and run.method == "none"):
+                continue
+            content = sealed(folder)
+            name = str(folder.relative_to(paths.runs()))
+            if content is None:
+                missing.append(name)
+            elif differences := _differences(content, expectation(run, stage, inputs(run, stage, base=bases[run.model]))):
+                stale.append(f"{name} ({'; '.join(differences)})")
+            else:
+                found[stage, folder] = (run, content)
+    for kind, names in (("missing", missing), ("stale", stale)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ValueError(f"the study is not complete: {len(names)} of {len(missing) + len(stale) + len(found)} stages are {kind}: {', '.join(names[:5])}{more}")
+    if not found:
+        raise ValueError("the study has no runs to collect")
+    return found
+
+
+def _costs(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """What tuning a model cost: the facts of its stamp, its steps, final loss in nats and the bytes of its adapter on disk."""
+    stamp = content.get("stamp", {})
+    facts = {name: value for name, value in stamp.items() if value is None or isinstance(value, (str, int, float))}
+    towers = {f"{kind}_{tower}": count for kind in ("trainable", "total") for tower, count in stamp.get(kind, {}).items()}
+    steps = pd.read_parquet(folder / "steps.parquet")
+    facts |= {"final_loss": float(steps["loss"].tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size}
+    return {**facts, **towers, "protocol": content["protocol"], **{f"digest_{k}": v for k, v in content["inputs"].items()}}
+
+
+def _write_tables(study: str, tables: dict[str, list[Any]]) -> Path:
+    """Write a study's tables under a temporary name and put them in the place of what was there."""
+    folder = paths.results() / study
+    temporary = folder.with_name(f".{study}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, rows in tables.items():
+        if rows and name.endswith(".parquet"):
+            pd.concat(rows, ignore_index=True).to_parquet(temporary / name, compression="zstd", index=False)
+        elif rows:
+            pd.DataFrame(rows).to_csv(temporary / name, index=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return folder

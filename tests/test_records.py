@@ -1,0 +1,249 @@
+"""Examples and stages survive a round trip; what was edited, is stale or missing is named and nothing is written over it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from peftlab import metrics, paths, records
+from peftlab.records import Example
+from peftlab.run import Run
+
+RUN = Run(model="tiny-mlp", steps=3, test_size=None)
+
+
+def example(number: int, **changes: object) -> Example:
+    """A question on a small picture of its own."""
+    values = {
+        "example_id": f"e{number}", "picture_id": f"p{number}", "image": Image.new("RGB", (8, 6), (number, 2 * number, 3)), "question": "Which?",
+        "answers": ("cat", "a cat"), "template": "choice", "phrasing": number % 3, "asset": f"a{number % 2}", "choices": ("cat", "dog"), "objects": ("cat",),
+    }  # fmt: skip
+    return Example(**{**values, **changes})
+
+
+@pytest.fixture
+def prepared(work: Path) -> dict[str, str]:
+    """Two splits of four examples in the place of the default data set."""
+    return records.write_examples("icons_choice", {"train": [example(i) for i in range(4)], "test": [example(10 + i) for i in range(4)]})
+
+
+def tuned(run: Run = RUN, *, loss: float = 0.5) -> Path:
+    """A finished fine-tuning stage with made-up content."""
+    stage = records.open_stage(run, "finetune", inputs=records.inputs(run, "finetune"))
+    (stage.folder / "adapter.safetensors").write_bytes(b"12345")
+    pd.DataFrame({"step": [0, 1, 2], "loss": [3.0, 2.0, loss]}).to_parquet(stage.folder / "steps.parquet")
+    return stage.finish(stamp={"seconds": 2.5, "trainable": {"llm": 7}, "packages": {"torch": "x"}, "dirty": False, "device": "cpu"})
+
+
+def evaluated(run: Run = RUN, *, responses: tuple[str, ...] = ("cat", "Dog.", "bird", "")) -> Path:
+    """A finished evaluation stage of four answers."""
+    stage = records.open_stage(run, "evaluate", inputs=records.inputs(run, "evaluate"))
+    examples = records.read_examples(run.tested_on, "test")
+    records.predictions(examples, responses).to_parquet(stage.folder / "predictions.parquet")
+    return stage.finish(stamp={"device": "cpu"})
+
+
+def collect(runs: list[Run], **changes: object) -> Path:
+    """Collect with the real metrics."""
+    return records.collect("study", runs, **{"judge": metrics.judge, "score": metrics.score, **changes})
+
+
+# ---------------------------------------------------------------- examples
+
+
+def test_examples_come_back_as_they_were(prepared: dict[str, str], cache: Path) -> None:
+    back = records.read_examples("icons_choice", "train")
+    assert [e.example_id for e in back] == ["e0", "e1", "e2", "e3"]
+    for number, e in enumerate(back):
+        assert e.image.tobytes() == example(number).image.tobytes()
+        assert replace(e, image=None) == replace(example(number), image=None)
+
+
+def test_the_digest_is_of_the_content(prepared: dict[str, str]) -> None:
+    again = records.write_examples("icons_choice", {"train": [example(i) for i in range(4)], "test": [example(10 + i) for i in range(4)]})
+    other = records.write_examples("icons_choice", {"train": [example(0, image=Image.new("RGB", (8, 6), (0, 0, 4)))]})
+    assert again == prepared
+    assert other["train"] != prepared["train"]
+
+
+def test_a_size_takes_the_first_of_a_seeded_order(prepared: dict[str, str], cache: Path) -> None:
+    two, three = (records.read_examples("icons_choice", "train", size=n, seed=5) for n in (2, 3))
+    assert [e.example_id for e in two] == [e.example_id for e in three][:2]
+    with pytest.raises(ValueError, match="5 examples asked of icons_choice/train, which has 4"):
+        records.read_examples("icons_choice", "train", size=5)
+
+
+def test_two_examples_with_one_id_are_refused(work: Path) -> None:
+    with pytest.raises(ValueError, match="icons_choice/train: example_id 'e1' occurs twice"):
+        records.write_examples("icons_choice", {"train": [example(1), example(1)]})
+    assert not (paths.prepared() / "icons_choice").exists()
+
+
+def test_unprepared_data_and_unknown_splits_say_what_to_do(work: Path, cache: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="icons_choice is not prepared: run notebooks/01_prepare_data.ipynb"):
+        records.read_examples("icons_choice", "train")
+    records.write_examples("icons_choice", {"train": [example(1)]})
+    with pytest.raises(ValueError, match="split is 'tset'; icons_choice has train"):
+        records.read_examples("icons_choice", "tset")
+
+
+def test_a_picture_that_does_not_decode_names_its_row(prepared: dict[str, str], cache: Path) -> None:
+    import datasets as hub
+
+    file = paths.prepared() / "icons_choice" / "train.parquet"
+    table = hub.Dataset.from_parquet(str(file), cache_dir=str(cache)).cast_column("image", hub.Image(decode=False))
+    rows = [dict(row) for row in table]
+    rows[2]["image"] = {"bytes": rows[2]["image"]["bytes"][:40], "path": None}
+    hub.Dataset.from_list(rows, features=table.features).to_parquet(str(file))
+    with pytest.raises(ValueError, match=r"icons_choice/train row 2 \(e2\): the picture does not decode"):
+        records.read_examples("icons_choice", "train")
+
+
+# ---------------------------------------------------------------- stages
+
+
+def test_a_stage_exists_only_when_it_is_finished(prepared: dict[str, str]) -> None:
+    inputs = records.inputs(RUN, "finetune")
+    stage = records.open_stage(RUN, "finetune", inputs=inputs)
+    (stage.folder / "adapter.safetensors").write_bytes(b"")
+    assert records.state(RUN, "finetune", inputs) == "missing"
+    folder = stage.finish(note="kept")
+    assert folder == records.stage_folder(RUN, "finetune")
+    assert records.state(RUN, "finetune", inputs) == "finished"
+    assert json.loads((folder / "run.json").read_text())["note"] == "kept"
+    assert [p.name for p in folder.parent.iterdir()] == ["finetune"]
+
+
+def test_a_finished_stage_is_not_made_again_unless_asked(prepared: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, inputs = tuned(), records.inputs(RUN, "finetune")
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(SystemExit) as end:
+        records.open_stage(RUN, "finetune", inputs=inputs)
+    assert end.value.code == 0
+    assert "is finished" in capsys.readouterr().out
+    assert (folder / "run.json").read_bytes() == before
+    stage = records.open_stage(RUN, "finetune", inputs=inputs, again=True)
+    stage.finish()
+    assert [p.name for p in folder.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("file", ["adapter.safetensors", "steps.parquet", "run.json"])
+def test_an_edited_file_is_named(prepared: dict[str, str], file: str) -> None:
+    folder, inputs = tuned(), records.inputs(RUN, "finetune")
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content.replace(b"2.5", b"1.5") if file == "run.json" else content + b"!")
+    with pytest.raises(ValueError, match=f"{file} was edited since the run wrote it; delete .* to make it again"):
+        records.state(RUN, "finetune", inputs)
+
+
+def test_a_removed_an_added_and_a_broken_file_are_named(prepared: dict[str, str]) -> None:
+    folder, inputs = tuned(), records.inputs(RUN, "finetune")
+    (folder / "extra.txt").write_text("")
+    with pytest.raises(ValueError, match="extra.txt was added since"):
+        records.state(RUN, "finetune", inputs)
+    (folder / "extra.txt").unlink()
+    (folder / "steps.parquet").unlink()
+    with pytest.raises(ValueError, match="steps.parquet was removed since"):
+        records.state(RUN, "finetune", inputs)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="run.json was edited and is no longer a run's record"):
+        records.state(RUN, "finetune", inputs)
+
+
+def test_other_data_base_protocol_or_card_make_a_stage_stale(prepared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned()
+    inputs = records.inputs(RUN, "finetune")
+    assert records.state(RUN, "finetune", {**inputs, "data": "other"}) == "stale"
+    assert records.state(RUN, "finetune", {**inputs, "base": "other"}) == "stale"
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "PROTOCOL", records.PROTOCOL + 1)
+        assert records.state(RUN, "finetune", inputs) == "stale"
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "resolved", lambda run: {**run.axes(), "lr": 0.5})
+        assert records.state(RUN, "finetune", inputs) == "stale"
+    assert records.state(RUN, "finetune", inputs) == "finished"
+
+
+def test_an_evaluation_is_stale_once_its_model_is_tuned_again(prepared: dict[str, str], cache: Path) -> None:
+    folder = tuned()
+    evaluated()
+    assert records.state(RUN, "evaluate", records.inputs(RUN, "evaluate")) == "finished"
+    import shutil
+
+    shutil.rmtree(folder)
+    tuned(loss=0.25)
+    assert records.state(RUN, "evaluate", records.inputs(RUN, "evaluate")) == "stale"
+
+
+# ---------------------------------------------------------------- collect
+
+
+def test_collect_writes_tidy_tables(prepared: dict[str, str], cache: Path) -> None:
+    base, tuned_connector = replace(RUN, method="none"), replace(RUN, connector="tuned")
+    for run in (RUN, tuned_connector):
+        tuned(run)
+    for run in (base, RUN, tuned_connector):
+        evaluated(run)
+    folder = collect([base, RUN, tuned_connector])
+    answers, scores, costs = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "costs.csv")
+    assert folder == paths.results() / "study"
+    assert len(answers) == 12 and len(scores) == 3 and len(costs) == 2
+    assert set(RUN.axes()) <= set(answers) & set(scores) & set(costs)
+    assert answers["outcome"].tolist()[:4] == ["right", "wrong", "unparsed", "unparsed"]
+    assert scores.loc[0, ["run", "stage", "metric", "tested_on", "value", "n", "unparsed"]].tolist() == [base.id, "evaluate", "exact", "icons_choice", 25.0, 4, 2]
+    assert costs.loc[0, "lr"] == RUN.resolved()["lr"]
+    assert costs.loc[0, ["seconds", "trainable_llm", "adapter_bytes", "device"]].tolist() == [2.5, 7, 5, "cpu"]
+    assert costs.loc[0, "final_loss"] == pytest.approx((3 + 2 + 0.5) / 3)
+
+
+def test_collect_twice_gives_the_same_bytes_and_takes_a_shared_model_once(prepared: dict[str, str], cache: Path) -> None:
+    tuned()
+    evaluated()
+    blank = replace(RUN, test_pictures="blank")
+    evaluated(blank)
+    assert blank.id == RUN.id
+    first = {p.name: p.read_bytes() for p in collect([RUN, blank]).iterdir()}
+    second = {p.name: p.read_bytes() for p in collect([RUN, blank]).iterdir()}
+    assert first == second and set(first) == {"predictions.parquet", "scores.csv", "costs.csv"}
+    assert len(pd.read_csv(paths.results() / "study" / "costs.csv")) == 1
+
+
+def test_collect_names_at_most_five_missing_stages_and_leaves_the_old_tables(prepared: dict[str, str], cache: Path) -> None:
+    tuned()
+    evaluated()
+    old = {p.name: p.read_bytes() for p in collect([RUN]).iterdir()}
+    runs = [RUN] + [replace(RUN, seed=s) for s in range(4)]
+    with pytest.raises(ValueError, match="not complete: 8 of 10 stages are missing: .*/finetune, .* and 3 more$") as error:
+        collect(runs)
+    assert str(error.value).count("tiny-mlp-") == 5
+    assert {p.name: p.read_bytes() for p in (paths.results() / "study").iterdir()} == old
+
+
+def test_collect_refuses_stale_and_mixed_stages(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned()
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "PROTOCOL", records.PROTOCOL + 1)
+        other = replace(RUN, seed=1)
+        tuned(other)
+    with pytest.raises(ValueError, match=rf"1 of 2 stages are stale: {other.id}/finetune \(protocol {records.PROTOCOL + 1}, now {records.PROTOCOL}\)"):
+        collect([RUN, other], stages=("finetune",))
+    records.write_examples("icons_choice", {"train": [example(9)], "test": [example(10)]})
+    with pytest.raises(ValueError, match="stale: .*digest of data"):
+        collect([RUN], stages=("finetune",))
+    assert not (paths.results() / "study").exists()
+
+
+def test_collect_refuses_an_edited_folder_and_an_empty_study(prepared: dict[str, str], cache: Path) -> None:
+    (tuned() / "adapter.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="adapter.safetensors was edited"):
+        collect([RUN], stages=("finetune",))
+    with pytest.raises(ValueError, match="no runs to collect"):
+        collect([])
+
+
+def test_predictions_refuse_a_missing_answer() -> None:
+    with pytest.raises(ValueError):
+        records.predictions([example(1), example(2)], ["cat"])
