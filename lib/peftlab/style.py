@@ -1,0 +1,100 @@
+"""Order, label, colour and marker of every level, and the only rcParams."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+import matplotlib
+
+matplotlib.use("Agg", force=False)
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from peftlab import datasets, methods, models
+
+# Okabe and Ito's colours, told apart by every common kind of colour blindness; the base is grey, the rest in card order.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
+BASE = "#555555"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+RC = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.1,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "svg.hashsalt": "peftlab",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "savefig.facecolor": "white",
+}
+
+CONNECTORS = {"frozen": "connector frozen", "tuned": "connector tuned"}
+PICTURES = {"true": "true pictures", "shuffled": "shuffled pictures", "blank": "blank pictures"}
+KINDS = {"random": "Random", "popular": "Popular", "adversarial": "Adversarial", "present": "Present"}  # of things a probe asks about
+
+
+def context() -> AbstractContextManager[None]:
+    """The project's rcParams, for the length of a ``with``."""
+    return plt.rc_context(RC)
+
+
+def order(axis: str) -> list[str]:
+    """The levels of `axis` (model, method, dataset, connector, pictures, kind) in the order of every table and figure."""
+    cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
+    known = cards | {"connector": CONNECTORS, "pictures": PICTURES, "kind": KINDS}
+    if axis not in known:
+        raise ValueError(f"axis is {axis!r}; {', '.join(known)} have an order (lib/peftlab/style.py)")
+    return list(known[axis])
+
+
+def label(axis: str, level: str) -> str:
+    """The pretty name of a level, as its card says it; raises ValueError naming the choices."""
+    if level not in order(axis):
+        raise ValueError(f"{axis} is {level!r}; choose one of {', '.join(order(axis))}")
+    cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
+    plain = {"connector": CONNECTORS, "pictures": PICTURES, "kind": KINDS}
+    return cards[axis][level].label if axis in cards else plain[axis][level]
+
+
+def _place(method: str) -> int:
+    tuned = [m for m in order("method") if m != "none"]
+    return tuned.index(label("method", method) and method)
+
+
+def colour(method: str) -> str:
+    """The colour of a method, the same in every figure; the untouched base is grey."""
+    return BASE if method == "none" else PALETTE[_place(method) % len(PALETTE)]
+
+
+def marker(method: str) -> str:
+    """The marker of a method: with its colour it is unique for 64 methods, and without colour it still tells most apart."""
+    return "o" if method == "none" else MARKERS[(_place(method) + _place(method) // len(PALETTE)) % len(MARKERS)]
+
+
+def fill(connector: str, method: str) -> str:
+    """Marker face: open where the connector is frozen, filled where it is tuned."""
+    return colour(method) if connector == "tuned" else "white"
+
+
+def ordered(frame: pd.DataFrame, by: Iterable[str] = ("dataset", "method", "connector")) -> pd.DataFrame:
+    """Rows in the order of the levels of columns `by`; columns that are not there are passed over."""
+    by = [c for c in by if c in frame]
+    ranks = {c: {level: i for i, level in enumerate(order(c))} for c in by}
+    return frame.sort_values(by, key=lambda s: s.map(ranks[s.name]), kind="stable").reset_index(drop=True) if by else frame
