@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from peftlab import datasets, models, paths
 from peftlab.run import PROTOCOL, Run
 
 SPLITS = ("base", "train", "validation", "test")
+PICTURES = ("true", "shuffled", "blank")
+PROBED = "scenes"  # the data set whose test pictures are probed
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
         hub.Dataset.from_list(rows, features=features).to_parquet(str(temporary / f"{split}.parquet"))
         digests[split] = digest.hexdigest()
     (temporary / "digests.json").write_text(json.dumps(digests, indent=1))
+    (temporary / "source.json").write_text(json.dumps(_source(dataset), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return digests
@@ -83,6 +86,22 @@ def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def is_prepared(dataset: str) -> bool:
+    """Whether the data set is prepared, from the pack, card and code as they are now and under this protocol."""
+    file = paths.prepared() / dataset / "source.json"
+    return file.exists() and json.loads(file.read_text()) == _source(dataset)
+
+
+def _source(dataset: str) -> dict[str, Any]:
+    """What prepared examples depend on: the pack's content, the card, the code that draws them, the protocol."""
+    digest, code = hashlib.sha256(), Path(datasets.__file__).parent
+    drawn = [code / f"{dataset}.py", code.parent / "pictures.py", code.parent / "questions.py"]
+    for file in sorted(p for p in paths.pack().rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")):
+        digest.update(file.relative_to(paths.pack()).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    text = b"".join(file.read_bytes() for file in drawn if file.exists())
+    return {"pack": digest.hexdigest(), "card": repr(datasets.card(dataset)), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
 
 
 def digests(dataset: str) -> dict[str, str]:
@@ -120,6 +139,27 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
         lists = {name: tuple(row[name]) for name in ("answers", "choices", "objects")}
         examples.append(Example(**{**row, **lists, "image": image}))
     return examples
+
+
+def repicture(examples: Sequence[Example], how: str, *, seed: int) -> list[Example]:
+    """The same questions under other pictures: what is learned or answered without sight.
+
+    `how` is ``true`` (as they are), ``shuffled`` (every picture goes, whole, to the questions of another one, a function of
+    `seed`) or ``blank`` (mid-grey, of the same size). Ids, clusters and answers stay the question's own.
+    """
+    if how not in PICTURES:
+        raise ValueError(f"pictures are {how!r}; choose one of {', '.join(PICTURES)}")
+    if how == "true":
+        return list(examples)
+    images = {e.picture_id: e.image for e in examples}
+    if how == "blank":
+        given = {name: Image.new("RGB", image.size, (128, 128, 128)) for name, image in images.items()}
+    else:
+        if len(images) < 2:
+            raise ValueError(f"pictures cannot be shuffled: {len(examples)} examples have {len(images)} picture between them")
+        order = [list(images)[i] for i in np.random.default_rng(seed).permutation(len(images))]
+        given = {name: images[other] for name, other in zip(order, order[1:] + order[:1], strict=True)}  # one cycle: none stays
+    return [replace(e, image=given[e.picture_id]) for e in examples]
 
 
 # ---------------------------------------------------------------- stages of a run
@@ -166,7 +206,7 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
 
     ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
     """
-    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": ("scenes", "test")}
+    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (PROBED, "test")}
     dataset, split = reads[stage]
     found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
     if stage != "finetune":
@@ -268,14 +308,15 @@ def collect(
 ) -> Path:
     """Gather the finished stages of a study's runs into three tidy tables in the folder returned, whole or not at all.
 
-    predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model. Every
-    row carries every axis, resolved. ``judge(predictions, metric)`` adds parsed, outcome and value to each answer and
+    predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
+    provenance.json: what made them all. Every row carries every axis, resolved. ``judge(predictions, metric)`` adds parsed, outcome and value to each answer and
     ``score(judged, metric)`` gives value, n and unparsed: `metrics.judge` and `metrics.score`. `probe` names the metrics reported
     of a probe (`metrics.PROBE`); its answers are judged by ``yes_no``.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
     answers, scores, costs = [], [], []
-    for (stage, folder), (run, content) in _finished(runs, stages).items():
+    found = _finished(runs, stages)
+    for (stage, folder), (run, content) in found.items():
         about = {"run": run.id, "stage": stage, **run.resolved()}
         if stage == "finetune":
             costs.append({**about, **_costs(folder, content)})
@@ -285,7 +326,7 @@ def collect(
         judged = judge(pd.read_parquet(folder / "predictions.parquet"), metric)
         answers.append(judged.assign(**about, metric=metric))
         scores += [{**about, "metric": name, **score(judged, name)} for name in shown or (metric,)]
-    return _write_tables(study, {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs})
+    return _write_tables(study, {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs}, _origins(found.values()))
 
 
 def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
@@ -324,7 +365,33 @@ def _costs(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     return {**facts, **towers, "protocol": content["protocol"], **{f"digest_{k}": v for k, v in content["inputs"].items()}}
 
 
-def _write_tables(study: str, tables: dict[str, list[Any]]) -> Path:
+def _origins(found: Iterable[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
+    """What made a study: commits, machine, packages (every value that occurs), digests of data and base, stages and their seconds."""
+    found = list(found)
+    stamps = [content.get("stamp", {}) for _, content in found]
+    packages = {name for stamp in stamps for name in stamp.get("packages") or {}}
+    data = {(r.tested_on if c["stage"] == "evaluate" else r.dataset if c["stage"] == "finetune" else r.probe, c["stage"]): c["inputs"]["data"] for r, c in found}
+    return {
+        "protocol": sorted({content["protocol"] for _, content in found}),
+        **{plural: _values(stamp.get(name) for stamp in stamps) for plural, name in PLURALS.items()},
+        "packages": {name: _values((stamp.get("packages") or {}).get(name) for stamp in stamps) for name in sorted(packages)},
+        "bases": {run.model: content["inputs"]["base"] for run, content in found},
+        "data": [{"dataset": dataset, "stage": stage, "digest": digest} for (dataset, stage), digest in sorted(data.items())],
+        "stages": len(found),
+        "seconds": float(sum(stamp.get("seconds") or 0 for stamp in stamps)),
+        "started": min((s["started"] for s in stamps if s.get("started")), default=None),
+    }
+
+
+PLURALS = {"commits": "commit", "dirty": "dirty", "python": "python", "systems": "system", "processors": "processor", "cores": "cores", "devices": "device"}
+
+
+def _values(values: Iterable[Any]) -> list[Any]:
+    """The different values, in a fixed order; a value that is missing stays, as None."""
+    return sorted(set(values), key=str)
+
+
+def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, Any]) -> Path:
     """Write a study's tables under a temporary name and put them in the place of what was there."""
     folder = paths.results() / study
     temporary = folder.with_name(f".{study}.{os.getpid()}")
@@ -335,6 +402,62 @@ def _write_tables(study: str, tables: dict[str, list[Any]]) -> Path:
             pd.concat(rows, ignore_index=True).to_parquet(temporary / name, compression="zstd", index=False)
         elif rows:
             pd.DataFrame(rows).to_csv(temporary / name, index=False)
+    (temporary / "provenance.json").write_text(json.dumps({"study": study, **origins}, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return folder
+
+
+@dataclass(frozen=True)
+class Results:
+    """A collected study as `collect` wrote it: its tables, and what made them."""
+
+    study: str
+    folder: Path
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    costs: pd.DataFrame
+    provenance: dict[str, Any]
+
+
+def read_results(study: str) -> Results:
+    """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
+    for folder in (paths.results() / study, paths.published_results() / study):
+        if (folder / "provenance.json").exists():
+            costs = pd.read_csv(folder / "costs.csv") if (folder / "costs.csv").exists() else pd.DataFrame()
+            origins = json.loads((folder / "provenance.json").read_text())
+            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv"), costs, origins)
+    raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
+
+
+# ---------------------------------------------------------------- facts
+
+
+def write_facts(name: str, study: str, facts: dict[str, Any]) -> Path:
+    """Write what an aggregate notebook found to facts/<name>.json: numbers, words and tables (frames become lists of rows).
+
+    Missing values become null. Raises ValueError on a number that is not finite.
+    """
+    folder = paths.build() / "facts"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.json"
+    plain = {key: _rows(value) if isinstance(value, pd.DataFrame) else value for key, value in facts.items()}
+    text = json.dumps({"study": study, **plain}, indent=1, allow_nan=False, default=lambda value: value.item())
+    file.with_suffix(".part").write_text(text + "\n", encoding="utf-8")
+    file.with_suffix(".part").replace(file)
+    return file
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{k: None if pd.api.types.is_scalar(v) and pd.isna(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def read_facts(study: str) -> dict[str, dict[str, Any]]:
+    """The facts of `study` by the name they were written under; raises ValueError where one is of another study."""
+    facts = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((paths.build() / "facts").glob("*.json"))}
+    if not facts:
+        raise FileNotFoundError(f"there are no facts of {study!r}: run `python -m peftlab report {study}`")
+    for name, content in facts.items():
+        if content["study"] != study:
+            raise ValueError(f"{name} holds facts of study {content['study']!r}, not {study!r}: run `python -m peftlab report {study}`")
+    return facts
