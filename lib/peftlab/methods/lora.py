@@ -6,10 +6,11 @@ on q, k, v, o, gate, up and down, alpha = 2 r, dropout 0.05, no biases.
 
 import torch
 from peft import LoraConfig, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from peftlab import methods
+from peftlab.dropout import SparseDropout
 from peftlab.models import Loaded, Towers
 from peftlab.run import Run
 
@@ -28,11 +29,12 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
         torch.manual_seed(run.seed)
         model = get_peft_model(loaded.model, config)
     for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
+        if isinstance(module, LoraLayer):
             module.cast_input_dtype_enabled = False  # autocast casts the small weights instead of the activations
+            module.lora_dropout["default"] = SparseDropout(config.lora_dropout)
     return model
 
 
 def own(name: str, towers: Towers) -> bool:
-    """Whether parameter `name` is one of LoRA's factors."""
-    return ".lora_A." in name or ".lora_B." in name
+    """Whether parameter `name` is one of LoRA's factors, in the LLM."""
+    return name.startswith(f"{towers.llm}.") and (".lora_A." in name or ".lora_B." in name)
