@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -207,7 +208,7 @@ def test_collect_twice_gives_the_same_bytes_and_takes_a_shared_model_once(prepar
     assert blank.id == RUN.id
     first = {p.name: p.read_bytes() for p in collect([RUN, blank]).iterdir()}
     second = {p.name: p.read_bytes() for p in collect([RUN, blank]).iterdir()}
-    assert first == second and set(first) == {"predictions.parquet", "scores.csv", "costs.csv"}
+    assert first == second and set(first) == {"predictions.parquet", "scores.csv", "costs.csv", "provenance.json"}
     assert len(pd.read_csv(paths.results() / "study" / "costs.csv")) == 1
 
 
@@ -242,6 +243,31 @@ def test_collect_refuses_an_edited_folder_and_an_empty_study(prepared: dict[str,
         collect([RUN], stages=("finetune",))
     with pytest.raises(ValueError, match="no runs to collect"):
         collect([])
+
+
+def test_a_study_is_read_back_with_what_made_it(prepared: dict[str, str], cache: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="'study' is not collected: run"):
+        records.read_results("study")
+    tuned()
+    evaluated()
+    collect([RUN])
+    results = records.read_results("study")
+    assert (len(results.predictions), len(results.scores), len(results.costs)) == (4, 1, 1)
+    origins = results.provenance
+    assert (origins["study"], origins["stages"], origins["seconds"], origins["packages"]) == ("study", 2, 2.5, {"torch": [None, "x"]})
+    assert {(d["dataset"], d["stage"]): d["digest"] for d in origins["data"]}["icons_choice", "evaluate"] == prepared["test"]
+
+
+def test_facts_come_back_and_keep_to_one_study(work: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no facts"):
+        records.read_facts("study")
+    records.write_facts("a", "study", {"rows": pd.DataFrame({"x": [1.5, None], "y": ["p", "q"]}), "n": np.int64(3)})
+    assert records.read_facts("study") == {"a": {"study": "study", "rows": [{"x": 1.5, "y": "p"}, {"x": None, "y": "q"}], "n": 3}}
+    with pytest.raises(ValueError):
+        records.write_facts("a", "study", {"n": float("nan")})
+    records.write_facts("b", "other", {})
+    with pytest.raises(ValueError, match="b holds facts of study 'other', not 'study'"):
+        records.read_facts("study")
 
 
 def test_predictions_refuse_a_missing_answer() -> None:
