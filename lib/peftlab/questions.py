@@ -1,0 +1,111 @@
+"""How questions are put: wordings, of which the last is kept for the test, and answers kept in balance."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from peftlab.records import Example
+
+
+def generator(dataset: str, split: str) -> np.random.Generator:
+    """The random generator of one split: it depends on the two names only."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{dataset}/{split}".encode()).digest()[:8], "big"))
+
+
+def share(*names: str) -> float:
+    """A stable number in [0, 1) from names, to hold things out without a random state."""
+    return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big") / 2**64
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A question that could be asked of a picture.
+
+    ``wording`` names a row of the wordings, ``words`` fills it. ``caps`` holds (key, share): among the questions counted under
+    the key this answer may take at most that share, so that neither the template nor the words asked about give it away.
+    """
+
+    template: str
+    answer: str
+    asset: str
+    wording: str
+    words: Mapping[str, str] = field(default_factory=dict)
+    caps: tuple[tuple[str, float], ...] = ()
+    choices: tuple[str, ...] = ()
+
+
+class Poser:
+    """Chooses and words the questions of one split.
+
+    Templates are kept at their ``shares`` and answers below their caps. ``wordings`` has at least three sentences per row;
+    the last is used in the split ``test`` only.
+    """
+
+    def __init__(self, dataset: str, split: str, wordings: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> None:
+        self.dataset, self.split, self.wordings, self.shares = dataset, split, wordings, shares
+        self.rng = generator(dataset, split)
+        self.asked: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.pictures = 0
+
+    def pose(self, image: Image.Image, candidates: Sequence[Candidate], *, objects: Sequence[str] = (), most: int = 3) -> list[Example]:
+        """At most `most` questions on a picture, each of another template; none where no answer has room."""
+        picture_id = f"{self.dataset}-{self.split}-{self.pictures:05d}"
+        chosen: list[Candidate] = []
+        while len(chosen) < most:
+            taken = {c.template for c in chosen}
+            open_ = [c for c in candidates if c.template not in taken and self._has_room(c)]
+            if not open_:
+                break
+            template = max({c.template: None for c in open_}, key=self._behind)
+            pick = [c for c in open_ if c.template == template]
+            chosen.append(pick[self.rng.integers(len(pick))])
+            self._count(chosen[-1])
+        self.pictures += bool(chosen)
+        return [self._example(f"{picture_id}-{i}", picture_id, image, c, tuple(objects)) for i, c in enumerate(chosen)]
+
+    def _behind(self, template: str) -> float:
+        return self.shares[template] * (1 + self.asked.total()) - self.asked[template]
+
+    def _has_room(self, candidate: Candidate) -> bool:
+        return all(
+            self.answers[key, candidate.answer] + 1 <= math.ceil(cap * (self.totals[key] + 1)) for key, cap in candidate.caps
+        )
+
+    def _count(self, candidate: Candidate) -> None:
+        self.asked[candidate.template] += 1
+        for key, _ in candidate.caps:
+            self.totals[key] += 1
+            self.answers[key, candidate.answer] += 1
+
+    def _example(self, example_id: str, picture_id: str, image: Image.Image, c: Candidate, objects: tuple[str, ...]) -> Example:
+        wordings = self.wordings[c.wording]
+        phrasing = int(self.rng.integers(len(wordings) if self.split == "test" else len(wordings) - 1))
+        return Example(
+            example_id=example_id,
+            picture_id=picture_id,
+            image=image,
+            question=wordings[phrasing].format(**c.words),
+            answers=(c.answer,),
+            template=c.template,
+            phrasing=phrasing,
+            asset=c.asset,
+            choices=c.choices,
+            objects=objects,
+        )
+
+
+PAIRS = ("briefs", "jeans", "pliers", "scissors", "shorts", "trousers", "tweezers", "headphones")
+
+
+def a(noun: str) -> str:
+    """The noun with its indefinite article: "an owl", "a unicycle", "a pair of pliers"."""
+    if noun in PAIRS:
+        return f"a pair of {noun}"
+    return f"{'an' if noun[0] in 'aeio' or noun[:2] in ('um', 'un') and noun[:3] != 'uni' else 'a'} {noun}"
