@@ -109,3 +109,50 @@ def a(noun: str) -> str:
     if noun in PAIRS:
         return f"a pair of {noun}"
     return f"{'an' if noun[0] in 'aeio' or noun[:2] in ('um', 'un') and noun[:3] != 'uni' else 'a'} {noun}"
+
+
+# Presence is not asked by these names: they are kinds of their own, or things that few people tell apart.
+UNNAMED = ("fish", "flower", "tree", "hat", "candy cane", "nickel", "quarter", "penny", "dime", "half dollar", "cent coin")
+UNNAMED += ("dollar coin", "euro coin", "yen coin", "mercury", "venus", "mars", "uranus", "neptune")
+# Names that a person could take for one another.
+ALIKE = (
+    ("cow", "bull", "zebu", "bison", "yak", "gnu"),
+    ("hen", "rooster", "chick", "guineafowl", "turkey", "roast turkey"),
+    ("sheep", "ram", "lamb", "goat"),
+    ("mouse", "rat"),
+    ("dog", "dingo", "fox"),
+    ("otter", "beaver", "ferret", "marmot", "badger", "capybara", "squirrel"),
+    ("horse", "donkey", "zebra"),
+    ("deer", "reindeer", "antelope", "goat"),
+    ("duck", "goose", "rubber duck"),
+    ("crow", "blackbird", "magpie", "lark", "swallow", "cuckoo"),
+    ("crane", "heron", "flamingo", "ostrich", "rhea"),
+    ("bee", "hornet", "hoverfly", "fly"),
+    ("butterfly", "moth"),
+    ("orange", "mandarin", "apricot", "peach"),
+    ("lemon", "lime"),
+    ("apple", "plum", "cherry", "pomegranate"),
+    ("pumpkin", "squash"),
+    ("potato", "yam"),
+    ("pepper", "chili"),
+    ("truck", "dumper", "bulldozer", "forklift", "tractor", "car"),
+    ("train", "locomotive", "railway car"),
+    ("cup", "mug", "glass", "pitcher"),
+    ("pot", "teapot", "kettle", "pressure cooker"),
+    ("hut", "cabin", "house", "farm", "inn", "stable", "warehouse", "jail"),
+    ("castle", "fort", "monastery", "cathedral", "university", "town hall", "tower"),
+    ("jeans", "trousers"),
+    ("shirt", "t-shirt", "jacket"),
+    ("telephone", "mobile phone"),
+    ("monitor", "laptop"),
+    ("airplane", "jet", "rocket"),
+    ("violin", "cello", "guitar"),
+    ("drum", "drum kit"),
+    ("oak", "birch", "christmas tree"),
+    ("hammer", "mallet"),
+)
+
+
+def alike(name: str, other: str) -> bool:
+    """Whether a person could take one name for the other: equal, ending alike ("dump truck", "truck") or in a row of `ALIKE`."""
+    return name.split()[-1] == other.split()[-1] or any(name in row and other in row for row in ALIKE)

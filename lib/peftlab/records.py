@@ -141,6 +141,13 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
     return examples
 
 
+def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
+    """The names of the things in each picture of a prepared split, without decoding the pictures."""
+    digests(dataset)  # raises where the data set is not prepared
+    table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id", "objects"])
+    return [tuple(objects) for objects in table.drop_duplicates("picture_id")["objects"]]
+
+
 def repicture(examples: Sequence[Example], how: str, *, seed: int) -> list[Example]:
     """The same questions under other pictures: what is learned or answered without sight.
 
@@ -424,9 +431,9 @@ def read_results(study: str) -> Results:
     """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
     for folder in (paths.results() / study, paths.published_results() / study):
         if (folder / "provenance.json").exists():
-            costs = pd.read_csv(folder / "costs.csv") if (folder / "costs.csv").exists() else pd.DataFrame()
+            scores, costs = (pd.read_csv(f, keep_default_na=False, na_values=[""]) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv"))
             origins = json.loads((folder / "provenance.json").read_text())
-            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv"), costs, origins)
+            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from peftlab import pictures
 from peftlab.datasets import card
-from peftlab.questions import Candidate, Poser, a, share
+from peftlab.questions import UNNAMED, Candidate, Poser, a, alike, share
 from peftlab.records import Example
 
 THEMES: dict[str, tuple[str, ...]] = {
@@ -35,46 +35,6 @@ APART = 40  # pixels between centres before one thing is left or right of anothe
 PLURALS = {"fish": "fish", "clothing": "pieces of clothing", "kitchenware": "kitchen things", "sports equipment": "sports things"}
 PLURALS |= {"celestial body": "celestial bodies", "prepared food": "prepared foods", "aircraft": "aircraft", "spacecraft": "spacecraft"}
 SINGULARS = {"clothing": "a piece of clothing", "kitchenware": "a kitchen thing", "sports equipment": "a sports thing", "fruit": "a fruit"}
-
-# Presence is not asked by these names, or of one where another of its row (or one that ends like it, "dump truck") is present.
-UNNAMED_KINDS = ("coin", "celestial body")
-UNNAMED = ("fish", "flower", "tree", "hat", "candy cane", "nickel", "quarter")
-ALIKE = (
-    ("cow", "bull", "zebu", "bison", "yak", "gnu"),
-    ("hen", "rooster", "chick", "guineafowl", "turkey", "roast turkey"),
-    ("sheep", "ram", "lamb", "goat"),
-    ("mouse", "rat"),
-    ("dog", "dingo", "fox"),
-    ("otter", "beaver", "ferret", "marmot", "badger", "capybara", "squirrel"),
-    ("horse", "donkey", "zebra"),
-    ("deer", "reindeer", "antelope", "goat"),
-    ("duck", "goose", "rubber duck"),
-    ("crow", "blackbird", "magpie", "lark", "swallow", "cuckoo"),
-    ("crane", "heron", "flamingo", "ostrich", "rhea"),
-    ("bee", "hornet", "hoverfly", "fly"),
-    ("butterfly", "moth"),
-    ("orange", "mandarin", "apricot", "peach"),
-    ("lemon", "lime"),
-    ("apple", "plum", "cherry", "pomegranate"),
-    ("pumpkin", "squash"),
-    ("potato", "yam"),
-    ("pepper", "chili"),
-    ("truck", "dumper", "bulldozer", "forklift", "tractor", "car"),
-    ("train", "locomotive", "railway car"),
-    ("cup", "mug", "glass", "pitcher"),
-    ("pot", "teapot", "kettle", "pressure cooker"),
-    ("hut", "cabin", "house", "farm", "inn", "stable", "warehouse", "jail"),
-    ("castle", "fort", "monastery", "cathedral", "university", "town hall", "tower"),
-    ("jeans", "trousers"),
-    ("shirt", "t-shirt", "jacket"),
-    ("telephone", "mobile phone"),
-    ("monitor", "laptop"),
-    ("airplane", "jet", "rocket"),
-    ("violin", "cello", "guitar"),
-    ("drum", "drum kit"),
-    ("oak", "birch", "christmas tree"),
-    ("hammer", "mallet"),
-)
 
 # (centres, greatest size) of the places things are put at, per number of things
 LAYOUTS: dict[int, tuple[tuple[tuple[tuple[int, int], ...], int], ...]] = {
@@ -197,7 +157,7 @@ class Vocabulary:
     @classmethod
     def of(cls, split: str) -> "Vocabulary":
         rows, taught = pictures.things("stamp", split), set(pictures.things("stamp", "train")["name"])
-        kept = rows[rows["name"].isin(taught) & ~rows["name"].isin(UNNAMED) & ~rows["kind"].isin(UNNAMED_KINDS)]
+        kept = rows[rows["name"].isin(taught) & ~rows["name"].isin(UNNAMED)]
         return cls(tuple(sorted(rows["kind"].unique())), dict(sorted(zip(kept["name"], kept["kind"], strict=True))))
 
 
@@ -210,18 +170,13 @@ def _presence(found: Sequence[Thing], vocabulary: Vocabulary, theme: str, rng: n
     kinds, names = {t.kind for t in found}, {t.name for t in found}
     related = set(THEMES.get(theme, vocabulary.kinds)) | kinds
     near_kinds = [k for k in vocabulary.kinds if k not in kinds and k in related]
-    near_names = [n for n, kind in vocabulary.names.items() if kind in related and not any(_alike(n, there) for there in names)]
+    near_names = [n for n, kind in vocabulary.names.items() if kind in related and not any(alike(n, there) for there in names)]
     absent = [*near_kinds, *(str(n) for n in rng.choice(near_names, 6))] if near_names else near_kinds
     present = [(t.kind, t) for t in found] + [(t.name, t) for t in found if t.name in vocabulary.names]
     for word, thing in [*present, *((w, found[0]) for w in absent)]:
         answer = "yes" if word in kinds | names else "no"
         words = {"a_word": SINGULARS.get(word) or a(word)}
         yield Candidate("presence", answer, thing.id, "presence", words, (("presence", 0.5), (f"presence/{word}", 0.5)))
-
-
-def _alike(name: str, other: str) -> bool:
-    """Whether a person could take one name for the other."""
-    return name.split()[-1] == other.split()[-1] or any(name in row and other in row for row in ALIKE)
 
 
 def _count(found: Sequence[Thing]) -> Iterator[Candidate]:

@@ -1,0 +1,97 @@
+"""Hallucination probes: the questions asked; how an answer is judged is in `metrics`.
+
+Probe ``presence`` follows POPE (Li et al. 2023, arXiv 2305.10355) on the prepared test scenes: each picture gets, for each kind
+of absentee, one question about a thing that is there and one about a thing that is not: *random*, *popular* (frequent in the
+training scenes) or *adversarial* (often together in the training scenes with what is there).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from peftlab import records
+from peftlab.questions import UNNAMED, a, alike
+from peftlab.records import Example
+
+ABSENTEES = ("random", "popular", "adversarial")
+TOP = 4  # a popular or adversarial absentee is one of the first so many of its ranking
+PER_PICTURE = 2 * len(ABSENTEES)
+WORDINGS = ("Is there {a_name} in the picture?", "Can {a_name} be seen in this picture?", "Does this picture show {a_name}?")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the training scenes hold: how often each name, and how often each pair of names in one picture."""
+
+    names: Counter[str]
+    together: Counter[tuple[str, str]]
+
+    @classmethod
+    def of(cls, pictures: Sequence[Sequence[str]]) -> "Statistics":
+        """Counted over the names of the things in each picture."""
+        names = Counter(name for picture in pictures for name in set(picture))
+        return cls(names, Counter(pair for picture in pictures for pair in permutations(sorted(set(picture)), 2)))
+
+
+def absent(kind: str, present: Sequence[str], known: Statistics, rng: np.random.Generator) -> str:
+    """A name of the training scenes that is not `present`, nor to be mistaken for one that is, of a kind of `ABSENTEES`."""
+    names = [n for n in sorted(known.names) if n not in UNNAMED and not any(alike(n, there) for there in present)]
+    if kind == "random":
+        return names[rng.integers(len(names))]
+    seen = {n: sum(known.together[there, n] for there in present) if kind == "adversarial" else 0 for n in names}
+    return sorted(names, key=lambda n: (-seen[n], -known.names[n], n))[rng.integers(TOP)]
+
+
+def _presence(size: int | None, seed: int) -> list[Example]:
+    rng = np.random.default_rng(seed)
+    known = Statistics.of(records.read_objects("scenes", "base"))
+    scenes = list({e.picture_id: e for e in records.read_examples("scenes", "test")}.values())
+    scenes = [e for e in scenes if _askable(e, known)]
+    wanted = len(scenes) if size is None else size // PER_PICTURE
+    if size is not None and (size % PER_PICTURE or wanted > len(scenes)):
+        raise ValueError(f"probe_size is {size}; a multiple of {PER_PICTURE}, at most {PER_PICTURE * len(scenes)} (questions a picture x pictures), or None")
+    return [q for i in rng.permutation(len(scenes))[:wanted] for q in _questions(scenes[i], known, rng)]
+
+
+def _askable(scene: Example, known: Statistics) -> list[str]:
+    return [n for n in scene.objects if n in known.names and n not in UNNAMED]
+
+
+def _questions(scene: Example, known: Statistics, rng: np.random.Generator) -> list[Example]:
+    """A yes and a no for each kind of absentee; the things that are there take turns."""
+    there, asked = _askable(scene, known), []
+    order, first = rng.permutation(len(there)), rng.integers(len(WORDINGS))
+    for i, kind in enumerate(ABSENTEES):
+        names = {"yes": there[order[i % len(there)]], "no": absent(kind, scene.objects, known, rng)}
+        phrasing = int((first + i) % len(WORDINGS))
+        for answer, name in names.items():
+            asked.append(
+                Example(
+                    example_id=f"{scene.picture_id}-{kind}-{answer}",
+                    picture_id=scene.picture_id,
+                    image=scene.image,
+                    question=WORDINGS[phrasing].format(a_name=a(name)),
+                    answers=(answer,),
+                    template=kind,
+                    phrasing=phrasing,
+                    asset=name,
+                    objects=scene.objects,
+                )
+            )
+    return asked
+
+
+PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence}
+
+
+def examples(probe: str, *, size: int | None = None, seed: int = 0) -> list[Example]:
+    """The questions of a probe on the prepared test pictures: `size` of them (whole pictures), or all.
+
+    ``template`` is the kind of absentee, ``asset`` the name asked about; each kind has as many yes as no.
+    """
+    if probe not in PROBES:
+        raise ValueError(f"probe is {probe!r}; choose one of {', '.join(PROBES)} (lib/peftlab/probes.py)")
+    return PROBES[probe](size, seed)
