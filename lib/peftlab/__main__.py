@@ -30,17 +30,29 @@ def assets(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Execute a grid through papermill, resuming; 1 if some runs failed."""
+    """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
     from peftlab import execute, grid
 
-    return execute.run(grid.read(args.grid))
+    counts = execute.run_grid(grid.read(args.grid), again_stale=args.again_stale, live=not args.plain)
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    return 1 if counts["failed"] or counts["blocked"] or counts["stale"] else 0
 
 
 def status(args: argparse.Namespace) -> int:
     """Say which runs of a grid are done, running, failed, stale or missing."""
     from peftlab import execute, grid
 
-    return execute.status(grid.read(args.grid))
+    execute.status(grid.read(args.grid))
+    return 0
+
+
+def parameters(args: argparse.Namespace) -> int:
+    """Rewrite the parameters cells of the pipeline notebooks from `Run`."""
+    from peftlab import execute
+
+    for file in execute.renew_parameters():
+        print(f"renewed {file}")
+    return 0
 
 
 def report(args: argparse.Namespace) -> int:
@@ -72,11 +84,16 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("run", help="execute the runs of a grid; finished ones are skipped")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
+    one.add_argument("--again-stale", action="store_true", help="make stale stages again")
+    one.add_argument("--plain", action="store_true", help="a line per stage instead of a live table")
     one.set_defaults(call=run)
 
     one = commands.add_parser("status", help="what of a grid is done, failed, stale or missing")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.set_defaults(call=status)
+
+    one = commands.add_parser("parameters", help="rewrite the parameters cells of notebooks 01-04 from lib/peftlab/run.py")
+    one.set_defaults(call=parameters)
 
     one = commands.add_parser("report", help="tables, figures and the report from what ran here")
     one.add_argument("study", nargs="?", default="smoke", help="the study to report (default: smoke)")

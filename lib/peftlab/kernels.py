@@ -61,6 +61,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
         theirs.close()
+        self.last_exit: int | None = None
         self._socket, self._stream, self._lock = ours, ours.makefile("rw", encoding="utf-8"), threading.Lock()
 
     def ask(self, **request: Any) -> Any:
@@ -115,6 +116,11 @@ def server() -> ForkServer:
     return _server
 
 
+def last_exit() -> int | None:
+    """The exit code of the warm kernel that was last asked about, minus the signal that ended it; None while it runs."""
+    return _server.last_exit if _server else None
+
+
 class ForkedKernel:
     """A kernel process that the fork server owns, with the face of `subprocess.Popen`."""
 
@@ -130,6 +136,7 @@ class ForkedKernel:
                 self.returncode = self.parent.ask(poll=self.pid)
             except RuntimeError:
                 self.returncode = -signal.SIGKILL  # the server is gone, and its kernels with it
+            self.parent.last_exit = self.returncode
         return self.returncode
 
     def wait(self) -> int:

@@ -72,9 +72,10 @@ def cores() -> int:
 def stamp(run: Any, *, device: str = "cpu", threads: int | None = None, clock: "Clock | None" = None, **extra: Any) -> dict[str, Any]:
     """What is written beside the results of a stage of `run` (a `run.Run`); `extra` (digests, parameter counts) is added as it is.
 
-    `device` is its name as the caller knows it ("cpu", "NVIDIA A100 …"), `threads` those of its matrix products, `clock` the
-    finished `Clock` around the work. Costs are in seconds and bytes.
+    `device` is the name of what computed ("cpu", "NVIDIA A100 …") and `threads` those of its matrix products: by default what
+    torch, where it is imported, says of itself. `clock` is the finished `Clock` around the work. Costs are in seconds and bytes.
     """
+    torch, cuda = sys.modules.get("torch"), _cuda()
     return {
         "run": run.id,
         "seed": run.seed,
@@ -85,8 +86,8 @@ def stamp(run: Any, *, device: str = "cpu", threads: int | None = None, clock: "
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "cores": cores(),
-        "device": device,
-        "threads": threads,
+        "device": device or (cuda.get_device_name() if cuda else "cpu"),
+        "threads": threads or (torch.get_num_threads() if torch is not None else None),
         **(clock.facts() if clock else {}),
         **extra,
     }
