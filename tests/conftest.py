@@ -1,7 +1,11 @@
 """Tests run offline, on the CPU, with one thread, and write only below a temporary folder."""
 
+import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 os.environ.update(  # before torch, transformers or pandas are imported by any test, and for every process a test starts
     HF_HUB_OFFLINE="1",
@@ -15,6 +19,8 @@ os.environ.update(  # before torch, transformers or pandas are imported by any t
     JUPYTER_PLATFORM_DIRS="1",
 )
 
+import numpy as np
+import pandas as pd
 import pytest
 
 
@@ -33,3 +39,93 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("PEFTLAB_CACHE", str(folder))
     return folder
+
+
+# ---------------------------------------------------------------- a made-up study, as records.collect would write it
+
+STUDY_SETS = ("scenes", "icons_choice")
+STUDY_GAIN = {"none": 0, "connector": 4, "full": 15, "lora": 18, "ia3": 2, "adapter": 14, "prefix": -6}  # points over the base
+MARKUP = ('<script>alert("x")</script> #eval("1") $x$ *no* _no_ [a](b) `c` & "quoted" \\end', "🦊 fox | pipe\nsecond line @cite")
+
+
+def study_answers(run: Any, stage: str, level: float, n: int = 60) -> pd.DataFrame:
+    """Judged answers of one run: right with probability `level`, questions and clusters the same in every run."""
+    rng = np.random.default_rng(int(hashlib.sha256(f"{'base' if run.method == 'none' and stage == 'probe' else run.id}{stage}{run.test_pictures}".encode()).hexdigest()[:8], 16))
+    rows = []
+    for i in range(n):
+        probe = stage == "probe"
+        template = ("present", "random", "popular", "adversarial")[i % 4] if probe else ("count", "kind")[i % 2]
+        truth = ("yes" if template == "present" else "no") if probe else ("two", "three", "four")[i % 3] if template == "count" else ("bird", "fruit")[i % 5 == 0]
+        choices = [] if probe or template == "count" else ["bird", "fruit", "tool", "plant"]
+        wrong = ("no" if truth == "yes" else "yes") if probe else "plant"
+        said = truth if rng.random() < level / 100 else "" if rng.random() < 0.1 else wrong
+        question = f"Is there a thing {i}?" if probe else MARKUP[i] if i < len(MARKUP) else f"Which {template} is it, number {i}?"
+        rows.append(
+            {"example_id": f"{stage}-{i}", "picture_id": f"p{i // 2}", "asset": f"a{i % 17}", "template": template, "phrasing": i % 3, "question": question,
+             "choices": choices, "answers": [truth], "response": MARKUP[0] if i == 1 and not probe else said}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def write_study(name: str = "smoke", sets: tuple[str, ...] = STUDY_SETS) -> Path:
+    """Write a made-up study to the results folder, in the schema of `records.collect`; returns the folder."""
+    from dataclasses import replace
+
+    from peftlab import datasets, methods, metrics, paths
+    from peftlab.run import PROTOCOL, Run
+
+    base = {"scenes": 45, "facts": 30, "titles": 40, "icons_choice": 26}
+    runs = []
+    for dataset in sets:
+        for method, card in methods.METHODS.items():
+            runs += [Run(dataset=dataset, method=method, connector=c) for c in card.connectors]
+        runs += [Run(dataset=dataset, method="none", test_pictures=p) for p in ("blank", "shuffled")]
+        runs += [Run(dataset=dataset, method=m, train_pictures="shuffled") for m in ("lora", "adapter")]
+    answers, scores, costs, probed = [], [], [], set()
+    for run in runs:
+        level = base[run.dataset] + (STUDY_GAIN[run.method] + 5 * (run.connector == "tuned")) * (1 if run.train_pictures == "true" else 0.2)
+        level -= 15 * (run.test_pictures != "true")
+        about = {"run": run.id, **run.resolved()}
+        origin = {"commit": "0" * 40, "dirty": False, "processor": "A made-up CPU <2 cores>", "device": "cpu"}
+        for stage in ("evaluate", "probe"):
+            if stage == "probe" and run.id in probed:
+                continue
+            probed |= {run.id} if stage == "probe" else set()
+            metric = "yes_no" if stage == "probe" else datasets.card(run.tested_on).metric
+            judged = metrics.judge(study_answers(run, stage, level if stage == "evaluate" else 60 + STUDY_GAIN[run.method]), metric)
+            mine = {**about, "stage": stage, "tested_on": "presence" if stage == "probe" else run.tested_on, **origin}
+            answers.append(judged.assign(**mine, metric=metric))
+            shown = metrics.PROBE if stage == "probe" else (metric,)
+            scores += [{**mine, "metric": m, **metrics.score(judged, m)} for m in shown]
+        if run.method != "none":
+            llm = {"connector": 0, "full": 106_000_000, "lora": 2_900_000, "ia3": 40_000, "adapter": 3_700_000, "prefix": 345_600}[run.method]
+            trained = {"trainable_vision": 0, "trainable_connector": 1_070_000 * (run.connector == "tuned"), "trainable_llm": llm}
+            spent = {"seconds": 30.0 + llm / 4e6, "peak_memory_bytes": 900_000_000 + 4 * llm, "adapter_bytes": 4 * llm + 800, "final_loss": 0.5, "validation_loss": 0.6}
+            costs.append({**about, "stage": "finetune", **trained, "total_vision": 3_400_000, "total_connector": 1_070_000, "total_llm": 134_500_000, **spent, **origin})
+    folder = paths.results() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.concat(answers, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
+    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+    pd.DataFrame(costs).to_csv(folder / "costs.csv", index=False)
+    origins = {
+        "study": name, "protocol": [PROTOCOL], "commits": ["0" * 40], "dirty": [False], "python": ["3.11.7"], "systems": ["Linux x86_64"],
+        "processors": ["A made-up CPU <2 cores>"], "cores": [2], "devices": ["cpu"], "packages": {"peft": ["0.21.2"], "torch": ["2.13.0"]},
+        "bases": {"pocket-mlp": "ab" * 32}, "data": [{"dataset": d, "stage": s, "digest": "cd" * 32} for d in sets for s in ("evaluate", "finetune")],
+        "stages": len(runs) * 3, "seconds": 4321.0, "started": "2026-11-22T05:00:00+00:00",
+    }  # fmt: skip
+    (folder / "provenance.json").write_text(json.dumps(origins))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of a made-up study, written once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFTLAB_WORK", str(tmp_path_factory.mktemp("study")))
+        return write_study()
+
+
+@pytest.fixture
+def study(work: Path, written: Path) -> Path:
+    """A made-up study called smoke, collected: two data sets, every method, both controls, the probe."""
+    return Path(shutil.copytree(written, work / "results" / "smoke"))

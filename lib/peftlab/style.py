@@ -1,7 +1,11 @@
 """Order, label, colour and marker of every level, and the only rcParams."""
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,6 +13,7 @@ matplotlib.use("Agg", force=False)
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ft2font import FT2Font
 
 from peftlab import datasets, methods, models
 
@@ -47,7 +52,10 @@ RC = {
 
 CONNECTORS = {"frozen": "connector frozen", "tuned": "connector tuned"}
 PICTURES = {"true": "true pictures", "shuffled": "shuffled pictures", "blank": "blank pictures"}
+BASELINES = {"blank": "Base, blank pictures", "shuffled": "Base, shuffled pictures", "majority": "Most frequent answer", "chance": "Chance"}
 KINDS = {"random": "Random", "popular": "Popular", "adversarial": "Adversarial", "present": "Present"}  # of things a probe asks about
+
+PLAIN = {"connector": CONNECTORS, "pictures": PICTURES, "baseline": BASELINES, "kind": KINDS}
 
 
 def context() -> AbstractContextManager[None]:
@@ -55,10 +63,21 @@ def context() -> AbstractContextManager[None]:
     return plt.rc_context(RC)
 
 
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """A drawing function that runs under the project's rcParams, whoever calls it."""
+
+    @wraps(draw)
+    def within(*args: Any, **named: Any) -> Any:
+        with context():
+            return draw(*args, **named)
+
+    return within
+
+
 def order(axis: str) -> list[str]:
-    """The levels of `axis` (model, method, dataset, connector, pictures, kind) in the order of every table and figure."""
+    """The levels of `axis` (model, method, dataset, connector, pictures, baseline, kind) in the order of every table and figure."""
     cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
-    known = cards | {"connector": CONNECTORS, "pictures": PICTURES, "kind": KINDS}
+    known = cards | PLAIN
     if axis not in known:
         raise ValueError(f"axis is {axis!r}; {', '.join(known)} have an order (lib/peftlab/style.py)")
     return list(known[axis])
@@ -69,8 +88,7 @@ def label(axis: str, level: str) -> str:
     if level not in order(axis):
         raise ValueError(f"{axis} is {level!r}; choose one of {', '.join(order(axis))}")
     cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
-    plain = {"connector": CONNECTORS, "pictures": PICTURES, "kind": KINDS}
-    return cards[axis][level].label if axis in cards else plain[axis][level]
+    return cards[axis][level].label if axis in cards else PLAIN[axis][level]
 
 
 def _place(method: str) -> int:
@@ -98,3 +116,28 @@ def ordered(frame: pd.DataFrame, by: Iterable[str] = ("dataset", "method", "conn
     by = [c for c in by if c in frame]
     ranks = {c: {level: i for i, level in enumerate(order(c))} for c in by}
     return frame.sort_values(by, key=lambda s: s.map(ranks[s.name]), kind="stable").reset_index(drop=True) if by else frame
+
+
+def fonts() -> Path:
+    """The folder of the fonts that matplotlib carries: the report falls back on DejaVu Sans for what its text font lacks."""
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
+@lru_cache
+def _letters() -> frozenset[int]:
+    return frozenset(FT2Font(str(fonts() / "DejaVuSans.ttf")).get_charmap())
+
+
+def printable(text: str) -> str:
+    """A text for print: a character that DejaVu Sans lacks (an emoji, say) becomes its name in angle brackets; control characters go."""
+    shown = []
+    for character in text:
+        if character.isspace():
+            shown.append(" " if character != "\n" else "\n")
+        elif unicodedata.category(character)[0] == "C" or character in "\ufe0e\ufe0f":
+            continue
+        elif ord(character) in _letters():
+            shown.append(character)
+        else:
+            shown.append(f"⟨{unicodedata.name(character, f'U+{ord(character):04X}').lower()}⟩")
+    return "".join(shown)

@@ -1,0 +1,253 @@
+"""Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from peftlab import datasets, methods, metrics, models, stats, style
+
+# Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
+HELD = ("size", "lr", "connector_lr", "precision", "steps", "batch_size", "train_size", "quantisation", "train_pictures")
+QUESTION = ["tested_on", "picture_id", "asset", "template", "answers", "choices"]
+Cells = dict[tuple[str, str, str, str], pd.DataFrame]
+
+
+def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) -> Cells:
+    """The answers of every (model, method, connector, data set tuned on), one row per question, averaged over seeds.
+
+    `levels` choose train_pictures, test_pictures and quantisation (default: true, true, none). Evaluations count where the
+    test is on the data set tuned on. Raises ValueError where a cell mixes levels of another axis.
+    """
+    chosen = {"train_pictures": "true", "quantisation": "none"} | ({"test_pictures": "true"} if stage == "evaluate" else {}) | levels
+    rows = predictions[predictions["stage"] == stage]
+    if stage == "evaluate":
+        rows = rows[rows["tested_on"] == rows["dataset"]]
+    for axis, level in chosen.items():
+        rows = rows[rows[axis] == level]
+    found: Cells = {}
+    for key, cell in rows.groupby(["model", "method", "connector", "dataset"], sort=False):
+        for axis in HELD:
+            values = cell[axis].drop_duplicates().tolist()
+            if len(values) > 1:
+                raise ValueError(f"{' / '.join(key)} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
+        if cell.duplicated(["seed", "example_id"]).any():
+            raise ValueError(f"{' / '.join(key)} has a question twice for one seed: a study asks each once")
+        each = cell.assign(unparsed=(cell["outcome"] == "unparsed").astype(float), seeds=cell["seed"].nunique()).groupby("example_id", sort=False)
+        merged = each[QUESTION].first().assign(**each[["value", "unparsed", "seeds"]].mean(), asked=each.size()).reset_index()
+        if (merged["asked"] != merged["seeds"]).any():
+            raise ValueError(f"{' / '.join(key)} asks some questions of some seeds only: use one test_size for the whole study")
+        found[key] = merged.assign(question_id=merged["tested_on"] + ":" + merged["example_id"])
+    return found
+
+
+def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
+    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n, "clusters": estimate.clusters, **more}
+
+
+def _score(cell: pd.DataFrame) -> dict[str, Any]:
+    """A mean with its interval, cut at what a share can be, n, the unparsed answers and the seeds."""
+    found = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"]))
+    if found["low"] is not None:
+        found |= {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
+    return found | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0])}
+
+
+def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
+    return dict(zip(("model", "method", "connector", "dataset"), key))
+
+
+def _sorted(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return style.ordered(pd.DataFrame(list(rows)), ("model", "dataset", "method", "connector"))
+
+
+def group(model: str, dataset: str) -> str:
+    """``seen`` where the data set's training pool was in the model's own mix, else ``unseen``."""
+    return "seen" if dataset in models.card(model).seen else "unseen"
+
+
+def scores(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row per model, method, connector and data set: mean in %, interval, n, clusters, unparsed, seeds, group."""
+    return _sorted({**_named(key), **_score(cell), "group": group(key[0], key[3])} for key, cell in cells(predictions).items())
+
+
+def _groups(found: Cells) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """Every model, method and connector on all data sets of a group together; those that lack one are left out."""
+    whole = {(key[0], group(key[0], key[3])): {k[3] for k in found if k[0] == key[0] and group(k[0], k[3]) == group(key[0], key[3])} for key in found}
+    for model, method, connector in dict.fromkeys(key[:3] for key in found):
+        for (of, name), sets in whole.items():
+            mine = [found[key] for key in found if key[:3] == (model, method, connector) and key[3] in sets]
+            if of == model and len(mine) == len(sets):
+                yield {"model": model, "method": method, "connector": connector, "group": name, "datasets": len(sets)}, pd.concat(mine)
+
+
+def averages(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Like `scores`, over the seen and the unseen data sets, each data set weighing the same."""
+    return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions)))
+
+
+def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row per model, data set and baseline (`style.BASELINES`).
+
+    The most frequent answer is taken per template from the test questions themselves, which is more than any model could know.
+    Chance is one over the choices, or over the different answers of the template; it is exact and has no interval.
+    """
+    rows = []
+    for pictures in ("blank", "shuffled"):
+        for key, cell in cells(predictions, test_pictures=pictures).items():
+            if key[1] == "none":
+                rows.append({"model": key[0], "dataset": key[3], "baseline": pictures, **_score(cell)})
+    asked = {(key[0], key[3]): cell for key, cell in cells(predictions).items()}
+    for (model, dataset), cell in asked.items():
+        for name, value in (("majority", _majority), ("chance", _chance)):
+            found = _score(cell.assign(value=value(cell), unparsed=0.0))
+            rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
+    frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
+    return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
+
+
+def _accepted(cell: pd.DataFrame) -> pd.Series:
+    return cell["answers"].map(lambda answers: {metrics.normalise(a) for a in answers})
+
+
+def _majority(cell: pd.DataFrame) -> pd.Series:
+    """100 where the template's most frequent answer is accepted, else 0."""
+    accepted = _accepted(cell)
+    counts = accepted.explode().groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable").idxmax())
+    return 100.0 * pd.Series([counts[t] in a for t, a in zip(cell["template"], accepted)], index=cell.index)
+
+
+def _chance(cell: pd.DataFrame) -> pd.Series:
+    """100 over the choices of a question; where it has none, over the different answers of its template."""
+    first = cell["answers"].map(lambda answers: metrics.normalise(answers[0]))
+    different = first.groupby(cell["template"]).transform("nunique")
+    return 100.0 / cell["choices"].map(len).where(lambda n: n > 0, different)
+
+
+def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d)} for names, a, b in pairs]
+    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict"])
+
+
+def verdict(difference: stats.Interval) -> str:
+    """``higher``, ``lower`` or ``not distinguishable`` from zero, by the interval."""
+    return "not distinguishable" if not difference.excludes_zero else "higher" if difference.mean > 0 else "lower"
+
+
+def to_base(predictions: pd.DataFrame, *, stage: str = "evaluate") -> pd.DataFrame:
+    """Paired differences in points of every tuned model to the untouched base, on the same questions."""
+    found = cells(predictions, stage=stage)
+    base = {key: found.get((key[0], "none", "frozen", key[3])) for key in found}
+    return _differences((_named(key), cell, base[key]) for key, cell in found.items() if key[1] != "none" and base[key] is not None)
+
+
+def averages_to_base(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Like `to_base`, over the seen and the unseen data sets."""
+    found = list(_groups(cells(predictions)))
+    base = {(names["model"], names["group"]): cell for names, cell in found if names["method"] == "none"}
+    pairs = ((names, cell, base.get((names["model"], names["group"]))) for names, cell in found if names["method"] != "none")
+    return _differences(pair for pair in pairs if pair[2] is not None)
+
+
+def to_shuffled(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences to the same method tuned with shuffled pictures: above zero, it is sight that was learned, not format."""
+    true, shuffled = cells(predictions), cells(predictions, train_pictures="shuffled")
+    return _differences((_named(key), true[key], shuffled[key]) for key in true if key in shuffled)
+
+
+def to_frozen(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences of the connector tuned to the connector frozen, of the same method."""
+    found = cells(predictions)
+    frozen = {key: found.get((*key[:2], "frozen", key[3])) for key in found if key[2] == "tuned"}
+    return _differences((_named(key), found[key], other) for key, other in frozen.items() if other is not None)
+
+
+def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences of a 4-bit base to one in full precision, of the same method and connector."""
+    full, quantised = cells(predictions), cells(predictions, quantisation="nf4")
+    return _differences((_named(key), quantised[key], full[key]) for key in quantised if key in full)
+
+
+def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
+
+    The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
+    """
+    probe = predictions[(predictions["stage"] == "probe") & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
+    rows = []
+    for (model, method, connector, dataset), mine in probe.groupby(["model", "method", "connector", "dataset"], sort=False):
+        row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
+        rows += [] if row in rows else [row]
+    for model, answers in probe.groupby("model", sort=False):
+        one = answers[answers["run"] == answers["run"].iloc[0]]
+        judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
+        rows.append(_probed(judged, model=model, method=None, connector=None, dataset=None))
+    return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
+
+
+def _probed(judged: pd.DataFrame, **names: Any) -> dict[str, Any]:
+    if judged["seed"].nunique() > 1:
+        raise ValueError("the probe of several seeds: precision and recall are of one run; select a seed")
+    more = {name: metrics.score(judged, name)["value"] for name in metrics.PROBE[1:]}
+    return {**names, **_score(judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=1)), **more}
+
+
+def by_kind(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of the probe per kind of thing asked about (template), model, method, connector and data set tuned on."""
+    rows = []
+    for key, cell in cells(predictions, stage="probe").items():
+        for kind, part in cell.groupby("template", sort=False):
+            row = {**_named(key), **_score(part), "kind": kind} | ({"dataset": None} if key[1] == "none" else {})
+            rows += [] if row in rows else [row]
+    return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
+
+
+def costs(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per machine, model, method, connector and quantisation: runs, seconds, peak memory, what trains, adapter bytes.
+
+    Seconds are the median with the least and the most; memory is the most. Trainable parameters are by tower.
+    """
+    by = ["device", "processor", "model", "method", "connector", "quantisation"]
+    if rows.empty:
+        return pd.DataFrame(columns=by)
+    rows = rows[rows["train_pictures"] == "true"]
+    trainable = [c for c in ("trainable_vision", "trainable_connector", "trainable_llm") if c in rows]
+    totals = [c for c in rows if c.startswith("total_")]
+    rows = rows.assign(trainable=rows[trainable].fillna(0).sum(axis=1), total=rows[totals].fillna(0).sum(axis=1) if totals else rows.get("total"))
+    towers = {c: (c, "first") for c in (*trainable, "trainable", "total")}
+    seconds = {"seconds": ("seconds", "median"), "least_seconds": ("seconds", "min"), "most_seconds": ("seconds", "max")}
+    frame = rows.groupby(by, sort=False, dropna=False).agg(
+        runs=("run", "nunique"), steps=("steps", "max"), **seconds, peak_memory_bytes=("peak_memory_bytes", "max"), adapter_bytes=("adapter_bytes", "max"), **towers
+    )
+    frame["share"] = 100 * frame["trainable"] / frame["total"]
+    return style.ordered(frame.reset_index(), ("model", "method", "connector"))
+
+
+def definitions(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per method of the study: size, learning rates, what trains in the LLM, whether it starts as the base."""
+    found = []
+    spent = costs(rows)
+    for method in [m for m in style.order("method") if m in set(predictions["method"])]:
+        card, mine = methods.card(method), predictions[predictions["method"] == method]
+        one = {axis: _only(mine[axis]) for axis in ("size", "lr")}
+        rate = _only(mine.loc[mine["connector"] == "tuned", "connector_lr"])
+        llm = spent.loc[spent["method"] == method, "trainable_llm"].max() if "trainable_llm" in spent else None
+        found.append({"method": method, "size_name": card.size_name, **one, "connector_lr": rate, "trainable_llm": llm, "identity": card.identity, "paper": card.paper})
+    return pd.DataFrame(found)
+
+
+def _only(values: pd.Series) -> Any:
+    """The one value of an axis; None where it is missing; several are joined by "/"."""
+    found = [v for v in values.drop_duplicates().tolist() if not pd.isna(v)]
+    return None if not found else found[0] if len(found) == 1 else " / ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in found)
+
+
+def data(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row per data set of the study: its card, and the questions, pictures and assets that were asked about."""
+    rows = []
+    for (model, dataset), cell in {(key[0], key[3]): cell for key, cell in cells(predictions).items()}.items():
+        card = datasets.card(dataset)
+        asked = {"asked": len(cell), "pictures": cell["picture_id"].nunique(), "assets": cell["asset"].nunique(), "templates": cell["template"].nunique()}
+        fixed = {"place": card.place, "task": card.task, "metric": card.metric, "licence": card.licence, "held_out": card.held_out}
+        rows.append({"model": model, "dataset": dataset, "group": group(model, dataset), **fixed, **{f"size_{k}": v for k, v in card.sizes.items()}, **asked})
+    return style.ordered(pd.DataFrame(rows), ("model", "dataset"))

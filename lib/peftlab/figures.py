@@ -1,0 +1,187 @@
+"""Frames of estimates to Axes, and the files of a figure: svg, pdf and the csv of what is drawn."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from peftlab import paths, style
+
+WIDTH = 6.3  # inches: the text width of the report
+APART = 0.17  # rows between the two states of the connector of one method
+
+
+@style.styled
+def main_results(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """A block per data set, a row per method: accuracy with its interval, the connector's states apart.
+
+    `scores` has the columns of `estimates.scores` and may hold baselines (`estimates.baselines`, column ``baseline``), which are
+    vertical lines through their block: dashed for the untouched base, dotted for the rest.
+    """
+    ax = _blocks(scores[scores["method"].notna() & (scores["method"] != "none")], ax)
+    for block in ax.peftlab_blocks:
+        lines = scores[scores["dataset"] == block["dataset"]]
+        for row in lines[(lines["method"] == "none") | lines["method"].isna()].to_dict("records"):
+            _line(ax, row, block)
+    ax.set_xlabel("Accuracy (%), 95 % interval")
+    ax.set_xlim(left=0)
+    base = Line2D([], [], color=style.BASE, linestyle="--", label="untouched base")
+    dots = [Line2D([], [], color=style.BASE, linestyle=dash, label=style.label("baseline", b)) for b, dash in DASHES.items() if "baseline" in scores and b in set(scores["baseline"])]
+    _legend(ax, [base, *dots])
+    return ax
+
+
+DASHES: dict[str, Any] = {"majority": (0, (4, 1.5, 1, 1.5)), "chance": ":"}
+
+
+def _line(ax: Axes, row: dict[str, Any], block: dict[str, Any]) -> None:
+    dash = "--" if row["method"] == "none" else DASHES.get(row.get("baseline"))
+    if dash is not None:
+        ax.plot([row["mean"]] * 2, [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
+
+
+@style.styled
+def differences(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """A block per data set, a row per method: the paired difference in points with its interval, against a line at zero."""
+    ax = _blocks(frame, ax)
+    ax.axvline(0, color=style.BASE, linewidth=0.8, zorder=1)
+    ax.set_xlabel("Paired difference (points), 95 % interval")
+    _legend(ax, [])
+    return ax
+
+
+@style.styled
+def to_base(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """`differences` to the untouched base."""
+    ax = differences(frame, ax=ax)
+    ax.set_xlabel("Difference to the untouched base (points), 95 % interval")
+    return ax
+
+
+@style.styled
+def to_shuffled(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """`differences` to the same method tuned with shuffled pictures."""
+    ax = differences(frame, ax=ax)
+    ax.set_xlabel("Difference to tuning with shuffled pictures (points), 95 % interval")
+    return ax
+
+
+@style.styled
+def hallucination(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """A block per data set tuned on, a row per method: accuracy of the probe with its interval.
+
+    `frame` is `estimates.hallucination`'s: the untouched base and always saying yes are vertical lines through every block.
+    """
+    ax = _blocks(frame[frame["dataset"].notna()], ax)
+    lines = [(frame["method"] == "none", "--", "untouched base"), (frame["method"].isna(), ":", "always yes")]
+    for chosen, dash, _ in lines:
+        for mean, block in product(frame.loc[chosen, "mean"], ax.peftlab_blocks):
+            ax.plot([mean, mean], [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
+    ax.set_xlabel("Accuracy of the probe (%), 95 % interval")
+    ax.set_xlim(left=0)
+    _legend(ax, [Line2D([], [], color=style.BASE, linestyle=dash, label=name) for _, dash, name in lines])
+    return ax
+
+
+@style.styled
+def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Mean accuracy against the parameters that train (log), a point per method and state of the connector.
+
+    `frame` joins `estimates.averages` with the column ``trainable`` of `estimates.costs`; the untouched base, which trains
+    nothing, is a dashed line.
+    """
+    ax = _axes(ax, 3.1)
+    base = frame[frame["method"] == "none"]
+    for row in base.to_dict("records"):
+        ax.axhline(row["mean"], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
+    if len(base):
+        ax.annotate("untouched base", (1, float(base["mean"].iloc[0])), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize="small", color=style.BASE)
+    for row in frame[frame["method"] != "none"].to_dict("records"):
+        _point(ax, row, "trainable", "mean", vertical=True)
+    ax.set(xscale="log", xlabel="Parameters that train", ylabel="Mean accuracy (%), 95 % interval")
+    ax.grid(True)
+    _methods_legend(ax, frame)
+    return ax
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _axes(ax: Axes | None, height: float) -> Axes:
+    return ax if ax is not None else plt.subplots(figsize=(WIDTH, height))[1]
+
+
+def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
+    """Points with intervals, a block of rows per data set; the blocks' extents are left on the Axes as `peftlab_blocks`."""
+    sets = [d for d in style.order("dataset") if d in set(frame["dataset"])]
+    shown = [m for m in style.order("method") if m in set(frame["method"])]
+    rows = len(sets) * (len(shown) + 1)
+    ax = _axes(ax, 0.75 + 0.19 * rows)
+    ax.peftlab_blocks = []
+    places, labels = [], []
+    for i, dataset in enumerate(sets):
+        top = i * (len(shown) + 1.2)
+        block = frame[frame["dataset"] == dataset]
+        names = {"dataset": dataset, "top": top - 0.4, "bottom": top + len(shown) - 0.6}
+        ax.peftlab_blocks.append(names)
+        title = style.label("dataset", dataset) + (f", {block['group'].iloc[0]}" if "group" in block else "")
+        ax.annotate(title, (0, top - 0.7), xycoords=("axes fraction", "data"), fontweight="bold", va="center", xytext=(2, 0), textcoords="offset points")
+        for j, method in enumerate(shown):
+            places.append(top + j)
+            labels.append(style.label("method", method))
+            mine = block[block["method"] == method]
+            for row in mine.to_dict("records"):
+                shift = 0 if len(mine) == 1 else APART * (1 if row["connector"] == "tuned" else -1)
+                _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False)
+    ax.set_yticks(places, labels)
+    ax.set_ylim(top + len(shown) - 0.4, -1.1)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(True, axis="x")
+    return ax
+
+
+def _point(ax: Axes, row: dict[str, Any], x: str, y: str, *, vertical: bool) -> None:
+    bounds = None if pd.isna(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+    ax.errorbar(
+        row[x], row[y], **{"yerr" if vertical else "xerr": bounds}, color=style.colour(row["method"]), marker=style.marker(row["method"]), markersize=4.5,
+        markerfacecolor=style.fill(row["connector"], row["method"]), markeredgewidth=1, elinewidth=1, capsize=0, linestyle="none", zorder=3,
+    )  # fmt: skip
+
+
+def _states() -> list[Line2D]:
+    return [
+        Line2D([], [], marker="o", linestyle="none", color=style.BASE, markersize=4.5, markerfacecolor=face, label=style.label("connector", state))
+        for state, face in (("frozen", "white"), ("tuned", style.BASE))
+    ]
+
+
+def _legend(ax: Axes, more: list[Line2D]) -> None:
+    ax.legend(handles=[*_states(), *more], loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handletextpad=0.4, columnspacing=1.2)
+
+
+def _methods_legend(ax: Axes, frame: pd.DataFrame) -> None:
+    shown = [m for m in style.order("method") if m in set(frame["method"]) - {"none"}]
+    looks = [Line2D([], [], marker=style.marker(m), linestyle="none", color=style.colour(m), markersize=4.5, label=style.label("method", m)) for m in shown]
+    ax.legend(handles=[*looks, *_states()], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)
+
+
+# ---------------------------------------------------------------- files
+
+
+@style.styled
+def save(ax: Axes, name: str, frame: pd.DataFrame, *, folder: Path | None = None) -> Path:
+    """Write <name>.svg, .pdf and .csv (the frame drawn) into `folder` (report/build/figures): the same frame, the same bytes.
+
+    Returns the path of the svg. The name is the function's, the file's and the caption's.
+    """
+    folder = folder or paths.build() / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    ax.figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    ax.figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    return folder / f"{name}.svg"

@@ -1,0 +1,224 @@
+"""Frames of estimates to tables, and tables to HTML, Typst and Markdown with every text escaped."""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from peftlab import metrics, style
+
+# ---------------------------------------------------------------- words of numbers
+
+
+def number(value: Any, digits: int = 1) -> str:
+    """A number with a true minus sign and thousands apart; a dash where it is missing."""
+    return "–" if value is None or pd.isna(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def rate(value: Any) -> str:
+    """A learning rate, as short as it is exact; a dash where there is none."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "–"
+    return value if isinstance(value, str) else re.sub(r"e([-+])0*", lambda m: "e" + m[1].replace("-", "−").replace("+", ""), f"{value:.1e}").replace(".0e", "e")
+
+
+def bounds(low: Any, high: Any) -> str:
+    """An interval in brackets, or a dash where there is none."""
+    return "–" if low is None or pd.isna(low) else f"[{number(low)}, {number(high)}]"
+
+
+def scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
+    """A number in the largest unit it reaches, with three figures; `units` are (size, name), largest first."""
+    if value is None or pd.isna(value):
+        return "–"
+    size, unit = next(((s, u) for s, u in units if abs(value) >= s), units[-1])
+    return f"{value / size:.{max(0, 2 - len(str(int(abs(value) / size))) + 1) if value % size else 0}f} {unit}".strip()
+
+
+PARAMETERS = ((1e9, "B"), (1e6, "M"), (1e3, "k"), (1, ""))
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
+
+# ---------------------------------------------------------------- frames -> tables
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text, with a smaller one under it."""
+
+    text: str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table says, before any form: a head, rows of texts or cells, an l, c or r per column, and rows that a thin rule precedes."""
+
+    head: tuple[str | Cell, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    align: str
+    rules: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        for row in (self.head, *self.rows):
+            if len(row) != len(self.align):
+                raise ValueError(f"a row of {len(row)} cells in a table of {len(self.align)} columns: {row[:3]}")
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+
+def _cell(value: str | Cell) -> Cell:
+    return value if isinstance(value, Cell) else Cell(value)
+
+
+def as_html(table: Table) -> str:
+    """The table as HTML, every text escaped; classes l, c, r, small and rule are for the page's style sheet."""
+
+    def line(row: Sequence[str | Cell], tag: str, place: int | None = None) -> str:
+        inner = []
+        for index, (value, side) in enumerate(zip(map(_cell, row), table.align)):
+            small = f'<span class="small">{html.escape(value.small)}</span>' if value.small else ""
+            name, scope = ("th", ' scope="row"') if tag == "td" and index == 0 else (tag, ' scope="col"' if tag == "th" else "")
+            inner.append(f'<{name}{scope} class="{side}">{html.escape(value.text)}{small}</{name}>')
+        return ('<tr class="rule">' if place in table.rules else "<tr>") + "".join(inner) + "</tr>"
+
+    body = "\n".join(line(row, "td", i) for i, row in enumerate(table.rows))
+    return f"<table>\n<thead>{line(table.head, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def literal(text: str) -> str:
+    """A Typst string literal of a text: it is shown as it is, whatever markup it holds; letters no font has are named."""
+    text = style.printable(text).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + text.replace("\n", " ").replace("\r", " ").replace("\t", " ") + '"'
+
+
+def as_typst(table: Table) -> str:
+    """The table as a Typst expression (code mode) of string literals, for the ``booktabs`` function of report/template.typ."""
+
+    def line(row: Sequence[str | Cell]) -> str:
+        return f"({', '.join(f'({literal(c.text)}, {literal(c.small)})' for c in map(_cell, row))},)"
+
+    align = ", ".join({"l": "left", "c": "center", "r": "right"}[side] for side in table.align)
+    rules = ", ".join(map(str, sorted(table.rules)))
+    rows = ",\n  ".join(map(line, table.rows))
+    return f"booktabs(\n  align: ({align},),\n  rules: ({rules}{',' if table.rules else ''}),\n  head: {line(table.head)},\n  {rows},\n)"
+
+
+def as_markdown(table: Table) -> str:
+    """The table as a Markdown pipe table, every punctuation mark of a text escaped."""
+
+    def line(row: Sequence[str | Cell]) -> str:
+        texts = (f"{c.text} {c.small}".strip() for c in map(_cell, row))
+        return "| " + " | ".join(re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(t.split())) for t in texts) + " |"
+
+    sides = "|".join({"l": ":---", "c": ":---:", "r": "---:"}[side] for side in table.align)
+    return "\n".join([line(table.head), f"|{sides}|", *map(line, table.rows)])
+
+
+# ---------------------------------------------------------------- the report's tables, from frames
+
+
+def _who(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Label of the method and state of the connector; a dash where the method has only one."""
+    return style.label("method", row["method"]), "–" if row["method"] == "none" else row["connector"]
+
+
+def _estimate(row: Mapping[str, Any] | None) -> Cell:
+    return Cell("–") if row is None else Cell(number(row["mean"]), bounds(row["low"], row["high"]) if not pd.isna(row["low"]) else "")
+
+
+def _lookup(frame: pd.DataFrame, *keys: str) -> Callable[..., dict[str, Any] | None]:
+    found = {tuple(row[k] for k in keys): row for row in frame.to_dict("records")}
+    return lambda *values: found.get(values)
+
+
+def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> Table:
+    """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule."""
+    sets = scores[["dataset", "group", "n"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
+    groups = [g for g in ("seen", "unseen") if sum(s["group"] == g for s in sets) > 1]
+    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
+    head += [Cell(f"Mean {g}", f"{sum(s['group'] == g for s in sets)} sets") for g in groups] + ["Unparsed"]
+    score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
+    for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
+        key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
+        rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed(mine)))
+    rules, row = frozenset({len(rows)}), _lookup(baselines, "baseline", "dataset")
+    for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
+        mine = [row(name, s["dataset"]) for s in sets]
+        rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
+    return Table(tuple(head), tuple(rows), "ll" + "r" * (len(head) - 2), rules)
+
+
+def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:
+    there = [r for r in rows if r is not None]
+    return f"{number(100 * sum(r['unparsed'] for r in there) / sum(r['n'] for r in there))} %" if there else "–"
+
+
+def differences_table(frame: pd.DataFrame) -> Table:
+    """Paired differences in points, with their intervals and what they allow to say; a row per comparison."""
+    rows, rules, last = [], set(), None
+    for i, row in enumerate(frame.to_dict("records")):
+        place = style.label("dataset", row["dataset"])
+        rules |= {i} if last not in (None, place) else set()
+        sign = "+" if row["mean"] > 0 else ""
+        rows.append((place if place != last else "", *_who(row), sign + number(row["mean"]), bounds(row["low"], row["high"]), number(row["n"], 0), row["verdict"]))
+        last = place
+    head = ("Data set", "Method", "Connector", "Difference", "Interval", "n", "Verdict")
+    return Table(head, tuple(rows), "lllrrrl", frozenset(rules))
+
+
+def hallucination_table(frame: pd.DataFrame) -> Table:
+    """The probe: accuracy with interval, precision, recall, F1, yes rate and unparsed answers; always-yes last."""
+    frame = pd.concat([frame[frame["method"].notna()], frame[frame["method"].isna()]])
+    rows, rules, last = [], set(), None
+    for i, row in enumerate(frame.to_dict("records")):
+        always = pd.isna(row["method"])
+        tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
+        rules |= {i} if last not in (None, tuned) else set()
+        who = ("Always yes", "–") if always else _who(row)
+        rest = [number(row[name]) for name in metrics.PROBE[1:]]
+        rows.append((tuned, *who, _estimate(row), *rest, "–" if always else _unparsed([row])))
+        last = tuned
+    shown = [metrics.METRICS[name].label for name in metrics.PROBE]
+    return Table(("Tuned on", "Method", "Connector", *shown, "Unparsed"), tuple(rows), "lll" + "r" * (len(shown) + 1), frozenset(rules))
+
+
+def cost_table(frame: pd.DataFrame) -> Table:
+    """What tuning costs: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range."""
+    rows = []
+    for row in frame.to_dict("records"):
+        name, connector = _who(row)
+        quantised = "" if row["quantisation"] == "none" else "4-bit base"
+        spread = f"{number(row['least_seconds'], 0)}–{number(row['most_seconds'], 0)}" if row["runs"] > 1 else ""
+        towers = [scaled(row.get(f"trainable_{tower}"), PARAMETERS) for tower in ("connector", "llm")]
+        share = f"{row['share']:.3g} %"
+        memory, disk = scaled(row["peak_memory_bytes"], BYTES), scaled(row["adapter_bytes"], BYTES)
+        rows.append((Cell(name, quantised), connector, *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0)))
+    head = ("Method", "Connector", Cell("Connector", "parameters"), Cell("LLM", "parameters"), Cell("Share", "of the model"), Cell("Adapter", "on disk"))
+    return Table((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs"), tuple(rows), "llrrrrrrr")
+
+
+def definitions_table(frame: pd.DataFrame, *, cite: Callable[[str], str] = lambda key: "") -> Table:
+    """Methods as they were run: source, size, learning rates, whether the untrained method leaves the base as it is."""
+    rows = []
+    for row in frame.to_dict("records"):
+        size = "–" if pd.isna(row["size_name"]) else f"{row['size_name']} {number(row['size'], 0) if not isinstance(row['size'], str) else row['size']}"
+        source = "–" if pd.isna(row["paper"]) else cite(row["paper"])
+        identity = "yes" if row["identity"] else "no"
+        rates = (rate(row["lr"]), rate(row["connector_lr"]))
+        rows.append((style.label("method", row["method"]), source, size, *rates, scaled(row["trainable_llm"], PARAMETERS), identity))
+    head = ("Method", "Source", "Size", Cell("Rate", "method"), Cell("Rate", "connector"), Cell("LLM", "parameters"), Cell("Starts as", "the base"))
+    return Table(head, tuple(rows), "lllrrrl")
+
+
+def data_table(frame: pd.DataFrame) -> Table:
+    """Data sets: what is asked, in whose place, seen or unseen, sizes, and what the test holds out."""
+    rows = []
+    for row in frame.to_dict("records"):
+        sizes = f"{number(row['size_train'], 0)} / {number(row['size_validation'], 0)} / {number(row['size_test'], 0)}"
+        asked = Cell(f"{number(row['asked'], 0)}", f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")
+        rows.append((Cell(style.label("dataset", row["dataset"]), f"{row['group']}; place of {row['place']}"), Cell(row["task"], f"held out: {row['held_out']}"), sizes, asked))
+    return Table((Cell("Data set"), Cell("Task"), Cell("Examples", "training / validation / test"), Cell("Asked", "in this study")), tuple(rows), "llrr")

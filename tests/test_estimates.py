@@ -1,0 +1,111 @@
+"""Frames of estimates from a made-up study, and what they refuse."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from peftlab import estimates, records, stats
+
+
+@pytest.fixture
+def answers(study: Path) -> pd.DataFrame:
+    return records.read_results("smoke").predictions
+
+
+def test_scores_are_the_plain_means_of_the_right_rows(answers: pd.DataFrame) -> None:
+    frame = estimates.scores(answers)
+    assert len(frame) == 2 * 12 and list(frame["dataset"].unique()) == ["scenes", "icons_choice"]
+    plain = answers.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true'").groupby(["method", "connector", "dataset"])
+    for row in frame.to_dict("records"):
+        cell = plain.get_group((row["method"], row["connector"], row["dataset"]))
+        assert row["mean"] == pytest.approx(cell["value"].mean()) and row["n"] == len(cell)
+        assert row["unparsed"] == (cell["outcome"] == "unparsed").sum()
+        assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 100
+    assert dict(frame[["dataset", "group"]].drop_duplicates().to_numpy()) == {"scenes": "seen", "icons_choice": "unseen"}
+
+
+def test_row_order_changes_nothing(answers: pd.DataFrame) -> None:
+    shuffled = answers.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(estimates.scores(shuffled), estimates.scores(answers))
+    pd.testing.assert_frame_equal(estimates.baselines(shuffled), estimates.baselines(answers))
+
+
+def test_seeds_are_averaged_by_question(answers: pd.DataFrame) -> None:
+    other = answers.assign(seed=7, value=100.0 - answers["value"])
+    frame = estimates.scores(pd.concat([answers, other]))
+    assert (frame["mean"] == 50).all() and (frame["seeds"] == 2).all() and (frame["n"] == 60).all()
+
+
+def test_differences_pair_questions(answers: pd.DataFrame) -> None:
+    frame = estimates.to_base(answers).set_index(["method", "connector", "dataset"])
+    means = estimates.scores(answers).set_index(["method", "connector", "dataset"])["mean"]
+    row = frame.loc["lora", "tuned", "scenes"]
+    assert row["mean"] == pytest.approx(means["lora", "tuned", "scenes"] - means["none", "frozen", "scenes"])
+    assert row["verdict"] == ("higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "not distinguishable")
+    assert ("none", "frozen", "scenes") not in frame.index
+    assert set(estimates.to_shuffled(answers)["method"]) == {"lora", "adapter"}
+    assert set(estimates.to_frozen(answers)["connector"]) == {"tuned"}
+    assert estimates.to_full_precision(answers).empty
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [((5, 1, 9), "higher"), ((-5, -9, -1), "lower"), ((1, -1, 3), "not distinguishable"), ((1, None, None), "not distinguishable"), ((1, 0, 2), "not distinguishable")],
+)
+def test_verdict(interval: tuple, word: str) -> None:
+    assert estimates.verdict(stats.Interval(*interval, 10, 5)) == word
+
+
+def test_averages_weigh_sets_and_need_them_all(answers: pd.DataFrame) -> None:
+    more = pd.concat([answers, answers[answers["dataset"] == "scenes"].assign(dataset="facts", tested_on="facts", value=100.0)])
+    frame = estimates.averages(more).set_index(["method", "connector", "group"])
+    scenes = estimates.scores(more).set_index(["method", "connector", "dataset"])["mean"]["lora", "frozen", "scenes"]
+    assert frame.loc[("lora", "frozen", "seen"), "mean"] == pytest.approx((scenes + 100) / 2)
+    lacking = more[~((more["method"] == "ia3") & (more["dataset"] == "facts"))]
+    assert "ia3" not in estimates.averages(lacking).query("group == 'seen'")["method"].tolist()
+
+
+def test_baselines(answers: pd.DataFrame) -> None:
+    frame = estimates.baselines(answers).set_index(["baseline", "dataset"])
+    assert set(frame.index.get_level_values(0)) == {"blank", "shuffled", "majority", "chance"}
+    chance = frame.loc[("chance", "scenes")]
+    assert chance["mean"] == pytest.approx((100 / 3 + 100 / 4) / 2) and pd.isna(chance["low"])
+    cell = answers.query("stage == 'evaluate' and dataset == 'scenes' and method == 'none' and test_pictures == 'true'")
+    best = sum(part["answers"].map(lambda a: a[0]).value_counts().iloc[0] for _, part in cell.groupby("template"))
+    assert frame.loc[("majority", "scenes"), "mean"] == pytest.approx(100 * best / len(cell))
+
+
+def test_hallucination_has_the_base_once_and_always_yes(answers: pd.DataFrame) -> None:
+    frame = estimates.hallucination(answers)
+    assert (frame["method"] == "none").sum() == 1
+    always = frame[frame["method"].isna()].iloc[0]
+    assert always["mean"] == 25 and always["yes_rate"] == 100 and always["recall"] == 100
+    assert set(estimates.by_kind(answers)["kind"]) == {"present", "random", "popular", "adversarial"}
+    assert estimates.hallucination(answers[answers["stage"] == "evaluate"]).empty
+
+
+def test_costs(study: Path) -> None:
+    frame = estimates.costs(records.read_results("smoke").costs)
+    row = frame.set_index(["method", "connector"]).loc["lora", "tuned"]
+    assert row["runs"] == 2 and row["trainable"] == 2_900_000 + 1_070_000
+    assert row["share"] == pytest.approx(100 * row["trainable"] / (3_400_000 + 1_070_000 + 134_500_000))
+    assert estimates.costs(pd.DataFrame()).empty
+
+
+def test_a_cell_that_mixes_axes_is_refused(answers: pd.DataFrame) -> None:
+    one = answers[(answers["method"] == "lora") & (answers["connector"] == "tuned")]
+    with pytest.raises(ValueError, match="lora / tuned / scenes mixes lr 0.001, 0.5"):
+        estimates.scores(pd.concat([one, one.assign(lr=0.5, seed=1)]))
+    with pytest.raises(ValueError, match="has a question twice"):
+        estimates.scores(pd.concat([one, one]))
+    with pytest.raises(ValueError, match="some questions of some seeds"):
+        estimates.scores(pd.concat([one, one.iloc[:10].assign(seed=1)]))
+
+
+def test_definitions_and_data_come_from_what_ran(answers: pd.DataFrame, study: Path) -> None:
+    methods = estimates.definitions(answers, records.read_results("smoke").costs).set_index("method")
+    assert methods.loc["lora", ["size_name", "size", "lr", "connector_lr", "trainable_llm"]].tolist() == ["rank", 16, 1e-3, 1e-4, 2_900_000]
+    assert pd.isna(methods.loc["none", "lr"])
+    sets = estimates.data(answers).set_index("dataset")
+    assert sets.loc["scenes", ["asked", "pictures", "assets", "group"]].tolist() == [60, 30, 17, "seen"]

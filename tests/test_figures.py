@@ -1,0 +1,72 @@
+"""Figures are tested through what they draw; their files are the same bytes for the same frame."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from peftlab import estimates, figures, records, style
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def answers(study: Path) -> pd.DataFrame:
+    return records.read_results("smoke").predictions
+
+
+def points(ax: Axes) -> list[tuple[float, float]]:
+    """Centres of all points with an interval."""
+    return [tuple(c.lines[0].get_xydata()[0]) for c in ax.containers]
+
+
+def test_main_results_draws_every_score_but_the_base(answers: pd.DataFrame) -> None:
+    scores, baselines = estimates.scores(answers), estimates.baselines(answers)
+    ax = figures.main_results(pd.concat([scores, baselines]))
+    tuned = scores[scores["method"] != "none"]
+    assert sorted(x for x, _ in points(ax)) == pytest.approx(sorted(tuned["mean"]))
+    drawn = [float(line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 2]
+    expected = [*scores.query("method == 'none'")["mean"], *baselines.query("baseline in ['majority', 'chance']")["mean"]]
+    assert sorted(drawn) == pytest.approx(sorted(expected))
+    assert [t.get_text() for t in ax.get_yticklabels()][:2] == ["Connector only", "Full fine-tuning"]
+
+
+def test_intervals_are_drawn_as_they_are(answers: pd.DataFrame) -> None:
+    frame = estimates.to_base(answers).query("dataset == 'scenes' and method == 'lora' and connector == 'tuned'")
+    ax = figures.to_base(frame)
+    segment = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert segment == pytest.approx(frame[["low", "high"]].to_numpy()[0])
+    assert ax.containers[0].lines[0].get_color() == style.colour("lora")
+
+
+def test_functions_draw_on_given_axes_and_leave_rcparams(answers: pd.DataFrame, study: Path) -> None:
+    before = dict(plt.rcParams)
+    probe, shuffled = estimates.hallucination(answers), estimates.to_shuffled(answers)
+    averages = estimates.averages(answers).query("group == 'unseen'").merge(estimates.costs(records.read_results("smoke").costs)[["method", "connector", "trainable"]], how="left")
+    for draw, frame in ((figures.hallucination, probe), (figures.cost, averages), (figures.to_shuffled, shuffled)):
+        _, ax = plt.subplots()
+        assert draw(frame, ax=ax) is ax
+        assert ax.get_xlabel() and points(ax)
+    assert dict(plt.rcParams) == before
+
+
+def test_a_single_cluster_is_drawn_without_bounds(answers: pd.DataFrame) -> None:
+    one = estimates.scores(answers.assign(picture_id="p", asset="a"))
+    assert len(points(figures.main_results(one))) == 22
+
+
+def test_save_is_deterministic(answers: pd.DataFrame, tmp_path: Path) -> None:
+    frame = estimates.to_base(answers)
+    for folder in ("a", "b"):
+        figures.save(figures.to_base(frame), "to_base", frame, folder=tmp_path / folder)
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert files == ["to_base.csv", "to_base.pdf", "to_base.svg"]
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert len(pd.read_csv(tmp_path / "a" / "to_base.csv")) == len(frame)
