@@ -146,7 +146,8 @@ class BottleneckModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, nn.Linear):
             layer = BottleneckLinear(target, adapter_name, peft_config, side)
-            layer.requires_grad_(adapter_name in self.active_adapters)  # another adapter trains only once it is active
+            if adapter_name not in self.active_adapters:  # another adapter trains only once it is active
+                layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
         else:
             raise ValueError(f"{current_key} is a {type(target).__name__}; a bottleneck adapter attaches to nn.Linear and its subclasses")
