@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageFilter, ImageFont
 
 from peftlab import paths
 
@@ -120,8 +120,3 @@ def _opaque(file: str) -> Image.Image:
     field = Image.new("RGBA", picture.size, "white")
     field.alpha_composite(picture)
     return field.convert("RGB")
-
-
-def text(canvas: Image.Image, words: str, file: str, size: int, at: tuple[float, float], fill: str | tuple[int, ...], anchor: str = "mm") -> None:
-    """Write one line of text with a font of the pack; `size` in pixels, `anchor` as Pillow's."""
-    ImageDraw.Draw(canvas).text(at, words, font=font(file, size), fill=fill, anchor=anchor)

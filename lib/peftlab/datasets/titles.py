@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -59,6 +59,12 @@ def films(split: str) -> tuple[Film, ...]:
     return tuple(Film(r.title, int(r.year), r.genre, r.director) for r in rows[rows["split"] == split].itertuples())
 
 
+def fonts(split: str) -> list[str]:
+    """The font files of a split: training fonts, and in the test the held-out ones beside them."""
+    rows = pictures.table("fonts")
+    return list(rows[(rows["split"] == "train") | (rows["split"] == split)]["file"])
+
+
 @cache
 def vocabulary() -> tuple[str, ...]:
     """The most frequent words of training titles of three letters and more, small words left out."""
@@ -71,13 +77,11 @@ def load(split: str) -> Iterator[Example]:
     poser, wanted = Poser("titles", split, WORDINGS, SHARES), card("titles").sizes[split]
     source = "train" if split == "base" else split
     known = films(source)
-    weights = _weights(known)
-    fonts = pictures.table("fonts")
-    fonts = list(fonts[(fonts["split"] == "train") | (fonts["split"] == split)]["file"])
+    weights, faces = _weights(known), fonts(split)
     made = 0
     while made < wanted:
         film = known[poser.rng.choice(len(known), p=weights)]
-        asked = poser.pose(draw(film, fonts, poser.rng), list(candidates(film, poser.rng)))
+        asked = poser.pose(draw(film, faces, poser.rng), list(candidates(film, poser.rng)))
         yield from asked[: wanted - made]
         made += len(asked)
 
@@ -92,61 +96,90 @@ def _weights(known: tuple[Film, ...]) -> np.ndarray:
 # ---------------------------------------------------------------- the card
 
 
-def draw(film: Film, fonts: list[str], rng: np.random.Generator) -> Image.Image:
-    """A (160, 160) RGB card: title in large type over one to three lines, genre and year large, the director's surname small."""
+Line = tuple[str, str, int]  # words, font file, size in pixels
+ORDERS = (
+    ("title", "genre", "year", "director"),
+    ("genre", "title", "year", "director"),
+    ("director", "year", "title", "genre"),
+    ("year", "genre", "director", "title"),
+    ("year", "title", "genre", "director"),
+)
+MARGIN, GAP = 4, 3  # pixels
+
+
+def draw(film: Film, faces: list[str], rng: np.random.Generator) -> Image.Image:
+    """A (160, 160) RGB card: title in large type over one to three lines, genre and year large, the director's surname if it fits."""
     paper, ink = THEMES[rng.integers(len(THEMES))]
-    accent = ink if rng.random() < 0.6 else paper
     canvas = Image.new("RGB", (pictures.SIDE, pictures.SIDE), paper)
-    face, plain = (fonts[rng.integers(len(fonts))] for _ in range(2))
-    title = film.title.upper() if rng.random() < 0.4 else film.title
-    lines = {
-        "title": _broken(title, face),
-        "genre": [(film.genre, plain, _fit(film.genre, plain, 24))],
-        "year": [(str(film.year), plain, 26)],
-        "director": [(film.director.split()[-1], plain, _fit(film.director.split()[-1], plain, 17))],
-    }
-    orders = (("title", "genre", "year", "director"), ("genre", "title", "year", "director"), ("director", "year", "title", "genre"), ("year", "genre", "director", "title"), ("director", "title", "year", "genre"))
-    order = orders[rng.integers(len(orders))]
-    heights = {block: [_height(file, size) for _, file, size in lines[block]] for block in order}
-    if sum(map(sum, heights.values())) > pictures.SIDE - 6:
-        order = tuple(block for block in order if block != "director")
-    free = pictures.SIDE - 6 - sum(sum(heights[block]) for block in order)
-    left = rng.random() < 0.3
-    banner = order[0] if accent == paper else ""  # the first block on a band of the other colour
-    y = 3.0
-    for block in order:
-        gap = free / (len(order) + 1)
-        top, y = y, y + gap
-        bottom = y + sum(heights[block])
-        if block == banner:
-            ImageDraw.Draw(canvas).rectangle((0, 0, pictures.SIDE, bottom + gap / 2), fill=ink)
-        for (words, file, size), height in zip(lines[block], heights[block], strict=True):
-            at = (7.0, y + height / 2) if left else (pictures.SIDE / 2, y + height / 2)
-            pictures.text(canvas, words, file, size, at, paper if block == banner else ink, "lm" if left else "mm")
-            y += height
-    if rng.random() < 0.3:
-        ImageDraw.Draw(canvas).rectangle((0, 0, pictures.SIDE - 1, pictures.SIDE - 1), outline=ink, width=2)
+    pen = ImageDraw.Draw(canvas)
+    face, plain = (faces[rng.integers(len(faces))] for _ in range(2))
+    order = ORDERS[rng.integers(len(ORDERS))]
+    blocks = _blocks(film, face, plain, upper=rng.random() < 0.4)
+    order = [block for block in order if block in blocks]
+    heights = {block: sum(_height(line) for line in blocks[block]) for block in order}
+    gap = (pictures.SIDE - 2 * MARGIN - sum(heights.values())) / len(order)
+    left, band, frame = rng.random() < 0.3, rng.random() < 0.4, rng.random() < 0.3
+    y = float(MARGIN)
+    for i, block in enumerate(order):
+        inverted = band and i == 0  # the first block on a band of the other colour
+        if inverted:
+            pen.rectangle((0, 0, pictures.SIDE, y + heights[block] + gap), fill=ink)
+        y += gap / 2
+        for line in blocks[block]:
+            words, file, size = line
+            x, middle = 7.0 if left else pictures.SIDE / 2, y + _height(line) / 2
+            pen.text((x, middle), words, font=pictures.font(file, size), fill=paper if inverted else ink, anchor="lm" if left else "mm")
+            y += _height(line)
+        y += gap / 2
+    if frame:
+        pen.rectangle((0, 0, pictures.SIDE - 1, pictures.SIDE - 1), outline=ink, width=2)
     return canvas
 
 
-def _height(file: str, size: int) -> int:
+def _blocks(film: Film, face: str, plain: str, *, upper: bool) -> dict[str, list[Line]]:
+    """The lines of each block, as large as the card lets them be; without the director where there is no room."""
+    surname = film.director.split()[-1]
+    title = film.title.upper() if upper else film.title
+    for large in range(32, 15, -1):
+        blocks = {
+            "title": _broken(title, face, large + 4),
+            "genre": [(film.genre, plain, _fit(film.genre, plain, large))],
+            "year": [(str(film.year), plain, large)],
+        }
+        free = pictures.SIDE - 2 * MARGIN - sum(_height(line) for lines in blocks.values() for line in lines)
+        director = (surname, plain, _fit(surname, plain, 17))
+        if free >= 0:
+            return blocks | ({"director": [director]} if free >= _height(director) else {})
+    raise ValueError(f"the title {film.title!r} does not fit a card of {pictures.SIDE} pixels (data/pack/films.csv)")
+
+
+def _height(line: Line) -> int:
+    return _line_height(line[1], line[2])
+
+
+@cache
+def _line_height(file: str, size: int) -> int:
     top, bottom = pictures.font(file, size).getbbox("Hg")[1::2]
-    return int(bottom - top) + 3
+    return int(bottom - top) + GAP
 
 
 def _fit(words: str, file: str, size: int, width: int = 148) -> int:
     """The greatest size up to `size` at which the words are at most `width` pixels wide."""
-    while size > 9 and pictures.font(file, size).getlength(words) > width:
-        size -= 1
-    return size
+    return min(size, max(9, int(width / _width(words, file))))
 
 
-def _broken(title: str, file: str) -> list[tuple[str, str, int]]:
-    """The title over as many lines (at most three) as let it be largest: (words, font, size) a line."""
+@lru_cache(maxsize=65536)
+def _width(words: str, file: str) -> float:
+    """The words' width in units of the font's size."""
+    return pictures.font(file, 40).getlength(words) / 40
+
+
+def _broken(title: str, file: str, size: int) -> list[Line]:
+    """The title over as few lines (at most three) as let it be largest, at most `size`."""
     words = title.split()
     splits = [[title]] + [[" ".join(words[:i]), " ".join(words[i:])] for i in range(1, len(words))]
     splits += [[" ".join(words[:i]), " ".join(words[i:j]), " ".join(words[j:])] for i in range(1, len(words)) for j in range(i + 1, len(words))]
-    sizes = [min(_fit(line, file, 36 if len(lines) < 3 else 28) for line in lines) for lines in splits]
+    sizes = [min(_fit(line, file, size) for line in lines) for lines in splits]
     best = max(range(len(splits)), key=lambda i: (sizes[i], -len(splits[i])))
     return [(line, file, sizes[best]) for line in splits[best]]
 
