@@ -129,3 +129,34 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(work: Path, written: Path) -> Path:
     """A made-up study called smoke, collected: two data sets, every method, both controls, the probe."""
     return Path(shutil.copytree(written, work / "results" / "smoke"))
+
+
+NAMES = ("cat", "dog", "cow", "pig", "car", "tree", "lamp", "sofa", "spoon", "boat")
+
+
+@pytest.fixture
+def tiny_data(work: Path) -> Path:
+    """The folder `work` with icons_choice and scenes prepared as a few noisy pictures each, made from no pack."""
+    prepare_tiny(("icons_choice", "scenes"))
+    return work
+
+
+def prepare_tiny(names: tuple[str, ...], *, seed: int = 0) -> None:
+    """Prepare data sets as a few questions on pictures of noise, a function of `seed`."""
+    import numpy as np
+    from PIL import Image
+
+    from peftlab import records
+
+    rng = np.random.default_rng(seed)
+    for dataset in names:
+        splits = {}
+        for split, size in {"base": 40, "train": 48, "validation": 8, "test": 24}.items():
+            splits[split] = [
+                records.Example(
+                    f"{split}{i}", f"{split}-p{i}", Image.fromarray(rng.integers(0, 256, (160, 160, 3), dtype="uint8")), "Which is it, cat or dog?",
+                    (("cat", "dog")[i % 2],), "choice", i % 3, f"a{i % 7}", ("cat", "dog"), (NAMES[i % len(NAMES)],),
+                )
+                for i in range(size)
+            ]  # fmt: skip
+        records.write_examples(dataset, splits)
