@@ -1,0 +1,69 @@
+"""The probe of presence: balanced per kind of absentee, absentees absent, popular ones popular, adversarial ones usual companions."""
+
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from peftlab import datasets, probes, records
+from peftlab.datasets import scenes
+from peftlab.probes import Statistics
+from peftlab.questions import alike
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """Every question of the probe on 60 test scenes, and the training scenes' things, prepared in a temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFTLAB_WORK", str(tmp_path_factory.mktemp("work")))
+        patch.setenv("PEFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        records.write_examples("scenes", {"base": islice(datasets.load("scenes", "base"), 900), "test": islice(datasets.load("scenes", "test"), 180)})
+        yield probes.examples("presence"), records.read_objects("scenes", "base"), probes.examples("presence", size=60, seed=3)
+
+
+def test_each_kind_has_as_many_yes_as_no(asked) -> None:
+    counts = Counter((e.template, e.answers[0]) for e in asked[0])
+    assert set(counts) == {(kind, answer) for kind in probes.ABSENTEES for answer in ("yes", "no")} and len(set(counts.values())) == 1
+    assert len({e.example_id for e in asked[0]}) == len(asked[0]) == probes.PER_PICTURE * len({e.picture_id for e in asked[0]})
+
+
+def test_answers_are_true_and_names_are_of_the_training_scenes(asked) -> None:
+    known = Statistics.of(asked[1]).names
+    for e in asked[0]:
+        assert (e.asset in e.objects) == (e.answers[0] == "yes") and e.asset in known
+        if e.answers[0] == "no":
+            assert not any(alike(e.asset, there) for there in e.objects)
+
+
+def test_popular_absentees_are_more_frequent_and_adversarial_ones_come_together(asked) -> None:
+    known = Statistics.of(asked[1])
+    absent = {kind: [e for e in asked[0] if e.template == kind and e.answers == ("no",)] for kind in probes.ABSENTEES}
+    often = {kind: np.mean([known.names[e.asset] for e in found]) for kind, found in absent.items()}
+    together = {kind: np.mean([sum(known.together[there, e.asset] for there in e.objects) for e in found]) for kind, found in absent.items()}
+    assert often["popular"] > 2 * often["random"]
+    assert together["adversarial"] > 2 * together["random"] and together["adversarial"] > together["popular"]
+
+
+def test_adversarial_is_what_was_most_often_together() -> None:
+    known = Statistics.of([("cow", "barn")] * 9 + [("cow", "tulip")] * 8 + [("cow", "fork")] * 7 + [("cow", "kite")] * 6 + [("bus", "sock")] * 99)
+    drawn = {probes.absent("adversarial", ("cow",), known, np.random.default_rng(seed)) for seed in range(40)}
+    assert drawn == {"barn", "tulip", "fork", "kite"}
+    assert {probes.absent("popular", ("cow",), known, np.random.default_rng(seed)) for seed in range(40)} == {"bus", "sock", "barn", "tulip"}
+
+
+def test_wording_does_not_tell_the_answer_and_one_is_new(asked) -> None:
+    yes, no = (Counter(e.phrasing for e in asked[0] if e.answers == (answer,)) for answer in ("yes", "no"))
+    assert yes == no and len(yes) == len(probes.WORDINGS)
+    trained = {w.format(a_word="a cow") for w in scenes.WORDINGS["presence"]}
+    assert {w.format(a_name="a cow") for w in probes.WORDINGS} - trained
+
+
+def test_a_size_is_whole_pictures_and_the_seed_decides_which(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(asked[2]) == 60 and len({e.picture_id for e in asked[2]}) == 10
+    assert [e.picture_id for e in asked[2]] != [e.picture_id for e in asked[0]][:60]
+
+
+def test_an_unknown_probe_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="choose one of presence"):
+        probes.examples("absence")
