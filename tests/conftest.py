@@ -160,3 +160,20 @@ def prepare_tiny(names: tuple[str, ...], *, seed: int = 0) -> None:
                 for i in range(size)
             ]  # fmt: skip
         records.write_examples(dataset, splits)
+
+
+def write_pictures(name: str = "smoke") -> None:
+    """Prepared test examples, with a coloured picture each, for every question of a made-up study."""
+    from PIL import Image
+
+    from peftlab import paths, records
+
+    asked = pd.read_parquet(paths.results() / name / "predictions.parquet").query("stage == 'evaluate'").drop_duplicates(["tested_on", "example_id"])
+    for dataset, rows in asked.groupby("tested_on"):
+        examples = [
+            records.Example(
+                r.example_id, r.picture_id, Image.new("RGB", (96, 96), ((37 * i) % 256, (91 * i) % 256, 160)), r.question, tuple(r.answers), r.template, int(r.phrasing), r.asset, tuple(r.choices)
+            )
+            for i, r in enumerate(rows.itertuples())
+        ]  # fmt: skip
+        records.write_examples(dataset, {"test": examples})

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from peftlab import datasets, methods, metrics, models, stats, style
 
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
 HELD = ("size", "lr", "connector_lr", "precision", "steps", "batch_size", "train_size", "quantisation", "train_pictures")
+LEVEL = 95  # per cent: of every interval
 QUESTION = ["tested_on", "picture_id", "asset", "template", "answers", "choices"]
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
 
@@ -168,6 +170,23 @@ def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
     return _differences((_named(key), quantised[key], full[key]) for key in quantised if key in full)
 
 
+def to_best(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences, on each data set, of every other tuned model to the one with the highest mean."""
+    found = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
+    best: dict[tuple[str, str], tuple[str, str, str, str]] = {}
+    for key, cell in found.items():
+        place = (key[0], key[3])
+        if place not in best or cell["value"].mean() > found[best[place]]["value"].mean():
+            best[place] = key
+    return _differences((_named(key), cell, found[best[key[0], key[3]]]) for key, cell in found.items() if key != best[key[0], key[3]])
+
+
+def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """How many differences of each data set are higher, lower and not distinguishable, and how many there are."""
+    words = ("higher", "lower", "not distinguishable")
+    return {d: {w: int((rows["verdict"] == w).sum()) for w in words} | {"all": len(rows)} for d, rows in frame.groupby("dataset", sort=False)}
+
+
 def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
@@ -251,3 +270,39 @@ def data(predictions: pd.DataFrame) -> pd.DataFrame:
         fixed = {"place": card.place, "task": card.task, "metric": card.metric, "licence": card.licence, "held_out": card.held_out}
         rows.append({"model": model, "dataset": dataset, "group": group(model, dataset), **fixed, **{f"size_{k}": v for k, v in card.sizes.items()}, **asked})
     return style.ordered(pd.DataFrame(rows), ("model", "dataset"))
+
+
+def design(predictions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+    """What the study held fixed and how much it ran: plain facts for the report's method section."""
+    tuned = predictions[predictions["method"] != "none"]
+    names = list(dict.fromkeys(predictions["model"]))
+    return {
+        "level": LEVEL,
+        "models": [{"model": n, "label": models.card(n).label, "source": models.card(n).source, "licence": models.card(n).licence} for n in names],
+        "runs": int(tuned["run"].nunique()),
+        "methods": int(predictions["method"].nunique()),
+        "seeds": sorted(int(s) for s in set(predictions["seed"])),
+        **{axis: sorted(x for x in set(tuned[axis]) if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
+        "answers": len(predictions),
+        "parameters": {c.removeprefix("total_"): float(rows[c].dropna().iloc[0]) for c in rows if c.startswith("total_") and rows[c].notna().any()},
+    }
+
+
+def samples(predictions: pd.DataFrame, *, size: int = 4, seed: int = 0) -> pd.DataFrame:
+    """Some test questions of each data set, drawn by a seeded order, each with the answers of every model tested on it.
+
+    A row per question: tested_on, example_id, question, answers, and ``responses``, a list of method, connector, response, outcome.
+    """
+    asked = predictions[(predictions["stage"] == "evaluate") & (predictions["test_pictures"] == "true") & (predictions["train_pictures"] == "true")]
+    asked = asked[(asked["quantisation"] == "none") & (asked["seed"] == asked["seed"].min())]
+    rows = []
+    for dataset in [d for d in style.order("dataset") if d in set(asked["tested_on"])]:
+        mine = asked[(asked["tested_on"] == dataset) & (asked["dataset"] == dataset)]
+        ids = sorted(set(mine["example_id"]))
+        for i in np.random.default_rng(seed).permutation(len(ids))[:size]:
+            one = style.ordered(mine[mine["example_id"] == ids[i]], ("method", "connector"))
+            first = one.iloc[0]
+            rows.append(
+                {"tested_on": dataset, "example_id": ids[i], "question": first["question"], "answers": list(first["answers"]), "responses": one[["method", "connector", "response", "outcome"]].to_dict("records")}
+            )  # fmt: skip
+    return pd.DataFrame(rows)

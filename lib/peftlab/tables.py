@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table says, before any form: a head, rows of texts or cells, an l, c or r per column, and rows that a thin rule precedes."""
+    """What a table says, before any form: a head, rows of texts or cells, an l, c, r or p (left, may wrap) per column, and rows a thin rule precedes."""
 
     head: tuple[str | Cell, ...]
     rows: tuple[tuple[str | Cell, ...], ...]
@@ -75,7 +75,7 @@ def _cell(value: str | Cell) -> Cell:
 
 
 def as_html(table: Table) -> str:
-    """The table as HTML, every text escaped; classes l, c, r, small and rule are for the page's style sheet."""
+    """The table as HTML, every text escaped; classes l, c, r, p, small and rule are for the page's style sheet."""
 
     def line(row: Sequence[str | Cell], tag: str, place: int | None = None) -> str:
         inner = []
@@ -101,7 +101,7 @@ def as_typst(table: Table) -> str:
     def line(row: Sequence[str | Cell]) -> str:
         return f"({', '.join(f'({literal(c.text)}, {literal(c.small)})' for c in map(_cell, row))},)"
 
-    align = ", ".join({"l": "left", "c": "center", "r": "right"}[side] for side in table.align)
+    align = ", ".join({"l": "left", "c": "center", "r": "right", "p": '"p"'}[side] for side in table.align)
     rules = ", ".join(map(str, sorted(table.rules)))
     rows = ",\n  ".join(map(line, table.rows))
     return f"booktabs(\n  align: ({align},),\n  rules: ({rules}{',' if table.rules else ''}),\n  head: {line(table.head)},\n  {rows},\n)"
@@ -114,7 +114,7 @@ def as_markdown(table: Table) -> str:
         texts = (f"{c.text} {c.small}".strip() for c in map(_cell, row))
         return "| " + " | ".join(re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(t.split())) for t in texts) + " |"
 
-    sides = "|".join({"l": ":---", "c": ":---:", "r": "---:"}[side] for side in table.align)
+    sides = "|".join({"l": ":---", "p": ":---", "c": ":---:", "r": "---:"}[side] for side in table.align)
     return "\n".join([line(table.head), f"|{sides}|", *map(line, table.rows)])
 
 
@@ -221,4 +221,4 @@ def data_table(frame: pd.DataFrame) -> Table:
         sizes = f"{number(row['size_train'], 0)} / {number(row['size_validation'], 0)} / {number(row['size_test'], 0)}"
         asked = Cell(f"{number(row['asked'], 0)}", f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")
         rows.append((Cell(style.label("dataset", row["dataset"]), f"{row['group']}; place of {row['place']}"), Cell(row["task"], f"held out: {row['held_out']}"), sizes, asked))
-    return Table((Cell("Data set"), Cell("Task"), Cell("Examples", "training / validation / test"), Cell("Asked", "in this study")), tuple(rows), "llrr")
+    return Table((Cell("Data set"), Cell("Task"), Cell("Examples", "training / validation / test"), Cell("Asked", "in this study")), tuple(rows), "lprr")

@@ -1,0 +1,172 @@
+"""Facts to sentences: what the numbers allow to say, and no more. Every number stands in the facts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from peftlab import style
+from peftlab.tables import BYTES, PARAMETERS, bounds, number, scaled
+
+Facts = dict[str, dict[str, Any]]
+Row = dict[str, Any]
+SURE = "not distinguishable"
+
+
+def arm(row: Row) -> str:
+    """A method with the state of its connector, in words: "LoRA (connector tuned)"."""
+    alone = row["method"] in ("none", "connector")
+    return style.label("method", row["method"]) + ("" if alone else f" ({style.label('connector', row['connector'])})")
+
+
+def _and(names: Iterable[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def _share(row: Row) -> str:
+    return f"{number(row['mean'])} %" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
+
+
+def _points(row: Row) -> str:
+    return f"{'+' if row['mean'] > 0 else ''}{number(row['mean'])} points {bounds(row['low'], row['high'])}"
+
+
+def _place(row: Row) -> str:
+    return style.label("dataset", row["dataset"])
+
+
+def _sets(facts: Facts) -> list[str]:
+    """The data sets that something was tuned on, the unseen ones first."""
+    rows = [r for r in facts["main_results"]["scores"] if r["method"] != "none"]
+    rows = sorted(rows, key=lambda r: r["group"] != "unseen")
+    return list(dict.fromkeys(r["dataset"] for r in rows))
+
+
+def best(facts: Facts) -> list[str]:
+    """Per data set: the highest mean, the base, the baselines, and how far the order can be trusted."""
+    said, main = [], facts["main_results"]
+    for dataset in _sets(facts):
+        mine = [r for r in main["scores"] if r["dataset"] == dataset]
+        top = max((r for r in mine if r["method"] != "none"), key=lambda r: r["mean"])
+        base = [f"the untouched base has {_share(r)}" for r in mine if r["method"] == "none"]
+        names = {b["baseline"]: b for b in main["baselines"] if b["dataset"] == dataset}
+        others = [f"{word} {_share(names[b])}" for b, word in (("majority", "always giving the most frequent answer"), ("chance", "chance")) if b in names]
+        text = f"On {_place(top)}, {top['group']} by the base, the highest mean is that of {arm(top)}: {_share(top)}, n = {number(top['n'], 0)}"
+        said.append("; ".join([text, *base, *others]) + ".")
+        counts = main["to_best_tally"].get(dataset)
+        if counts:
+            said.append(f"The order is not settled: {counts[SURE]} of the other {counts['all']} tuned models are not distinguishable from it." if counts[SURE] else f"Each of the other {counts['all']} tuned models is below it.")
+    return said
+
+
+def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) -> str:
+    """One sentence: how many are higher, lower, and not distinguishable, and which."""
+    named = {word: _and(arm(r) for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
+    parts = [f"{counts[word]} {word} ({named[word]})" if counts[word] else f"none {word}" for word in ("higher", "lower")]
+    return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE]} not distinguishable from it."
+
+
+def to_base(facts: Facts) -> list[str]:
+    """Per data set: which tuned models differ from the untouched base, on the same questions."""
+    main = facts["main_results"]
+    return [
+        _split([r for r in main["to_base"] if r["dataset"] == d], counts, f"Of {counts['all']} tuned models on {style.label('dataset', d)}", "the untouched base")
+        for d, counts in main["to_base_tally"].items()
+    ]
+
+
+def to_shuffled(facts: Facts) -> list[str]:
+    """Per control: whether it was sight that was learned, or the format of answers."""
+    means = {
+        "higher": "what it learned, it learned from the pictures",
+        "lower": "the right pictures did it harm",
+        SURE: "that it learned to see, and not only how answers look, is not shown",
+    }
+    return [
+        f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n = {number(r['n'], 0)}; {means[r['verdict']]}."
+        for r in facts["main_results"]["to_shuffled"]
+    ]
+
+
+def to_frozen(facts: Facts) -> list[str]:
+    """Per data set: what tuning the connector as well changes."""
+    said, main = [], facts["main_results"]
+    for dataset, counts in main["to_frozen_tally"].items():
+        rows = [r for r in main["to_frozen"] if r["dataset"] == dataset]
+        words = {word: _and(f"{style.label('method', r['method'])}, {_points(r)}" for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
+        parts = [f"{counts[word]} {word} ({words[word]})" if counts[word] else f"none {word}" for word in words]
+        said.append(f"With the connector tuned as well, of {counts['all']} methods on {style.label('dataset', dataset)} {parts[0]}, {parts[1]}, and {counts[SURE]} not distinguishable.")
+    return said
+
+
+def to_full_precision(facts: Facts) -> list[str]:
+    """Per method: what a 4-bit base changes."""
+    return [
+        f"{arm(r)} on {_place(r)}, tuned and tested on a base quantised to NF4, against full precision: {_points(r)}; {r['verdict']}." for r in facts["main_results"]["to_full_precision"]
+    ]
+
+
+def hallucination(facts: Facts) -> list[str]:
+    """The base's probe, who differs from it, and the widest change of the inclination to say yes."""
+    probe = facts["hallucination"]
+    base = [r for r in probe["scores"] if r["method"] == "none"]
+    tuned = [r for r in probe["scores"] if r["method"] not in ("none", None)]
+    always = [r for r in probe["scores"] if r["method"] is None]
+    said = [f"The untouched base answers {_share(r)} of the probe right (n = {number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
+    said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
+    for d, counts in probe["to_base_tally"].items():
+        rows = [r for r in probe["to_base"] if r["dataset"] == d]
+        said.append(_split(rows, counts, f"Of {counts['all']} models tuned on {style.label('dataset', d)}", "the base"))
+    if base and tuned:
+        far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
+        said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])} % of its answers.")
+    return said
+
+
+def cost(facts: Facts) -> list[str]:
+    """The least and the most: parameters, disk, memory, seconds; per machine."""
+    said = []
+    rows = [r for r in facts["cost"]["costs"] if r["quantisation"] == "none"]
+    for machine in dict.fromkeys((r["device"], r["processor"]) for r in rows):
+        mine = [r for r in rows if (r["device"], r["processor"]) == machine]
+        least, most = (choose(mine, key=lambda r: r["trainable"]) for choose in (min, max))
+        fast, slow = (choose(mine, key=lambda r: r["seconds"]) for choose in (min, max))
+        said.append(f"What trains goes from {scaled(least['trainable'], PARAMETERS)} parameters ({arm(least)}) to {scaled(most['trainable'], PARAMETERS)} ({arm(most)}), and takes from {scaled(least['adapter_bytes'], BYTES)} to {scaled(most['adapter_bytes'], BYTES)} on disk.")
+        said.append(f"A run takes from {number(fast['seconds'], 0)} s ({arm(fast)}) to {number(slow['seconds'], 0)} s ({arm(slow)}), medians over runs, at a peak of {scaled(min(r['peak_memory_bytes'] for r in mine), BYTES)} to {scaled(max(r['peak_memory_bytes'] for r in mine), BYTES)} of memory.")
+    return said
+
+
+def limits(facts: Facts) -> list[str]:
+    """What of the numbers a reader must not take for more: seeds, steps, the number of comparisons, base and machine."""
+    main = facts["main_results"]
+    seeds, steps = main["design"]["seeds"], " or ".join(number(s, 0) for s in main["design"]["steps"])
+    many = f"{number(len(seeds), 0)} seeds were run; answers are averaged over them, and the intervals do not hold their spread"
+    said = [
+        f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else many + ".",
+        f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
+        f"The intervals are those of {main['design']['level']} % each. There are {main['comparisons']} paired comparisons in the tables, not corrected for their number: some that exclude zero will do so by accident.",
+    ]
+    return said
+
+
+def failed(facts: Facts) -> list[str]:
+    """What did not work, by the numbers: below the base, unlearned sight, answers that cannot be read."""
+    main, said = facts["main_results"], []
+    for r in main["to_base"]:
+        if r["verdict"] == "lower":
+            said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
+    for r in main["to_shuffled"]:
+        if r["verdict"] != "higher":
+            said.append(f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}.")
+    for r in main["unreadable"]:
+        said.append(f"{arm(r)} on {_place(r)} left {number(r['share'])} % of its answers unreadable.")
+    return said or ["By these numbers nothing failed outright: no tuned model is below the base, and no control stayed level."]
+
+
+def abstract(facts: Facts) -> list[str]:
+    """The first finding, the tally on that data set, and the probe's and the costs' first sentences."""
+    first = _sets(facts)[0]
+    found = [best(facts)[0]] + [s for d, s in zip(facts["main_results"]["to_base_tally"], to_base(facts)) if d == first]
+    return found + (hallucination(facts)[:1] if "hallucination" in facts else []) + (cost(facts)[:1] if "cost" in facts else [])
+
+
+FINDINGS = {f.__name__: f for f in (abstract, best, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}

@@ -1,0 +1,363 @@
+"""The report: report/template.md with the facts of a study, as study.html and study.pdf from one document."""
+
+import html
+import json
+import re
+import shutil
+import string
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pypandoc
+import typst
+
+from peftlab import blocks, findings, paths, provenance, records, style, tables
+from peftlab.blocks import Block, Card, Figure, Gallery, Heading, Listing, Paragraph, Span, Tabular, plain
+from peftlab.findings import FINDINGS, Facts
+from peftlab.run import PROTOCOL
+from peftlab.tables import Cell, Table, number, scaled
+
+UNNUMBERED = ("references",)
+LIMITS = {"results": 6e6, "report and figures": 6e6}  # bytes of what is tracked
+
+
+@dataclass(frozen=True)
+class Report:
+    """The files of a built report."""
+
+    html: Path
+    pdf: Path
+    facts: Path
+
+
+def build(study: str) -> Report:
+    """Write study.html, study.pdf and facts.json of `study` into report/build, from the facts of the aggregate notebooks.
+
+    Raises ValueError or FileNotFoundError with a sentence where facts, a figure or a reference are missing or of another study.
+    """
+    facts = records.read_facts(study)
+    title, subtitle, content = document(facts)
+    line = f"Study “{study}” · {words(facts)['line']}"
+    folder = paths.build()
+    report = Report(folder / "study.html", folder / "study.pdf", folder / "facts.json")
+    page = string.Template((paths.report() / "template.html").read_text(encoding="utf-8"))
+    shown = {name: html.escape(text) for name, text in (("title", title), ("subtitle", subtitle), ("line", line))}
+    report.html.write_text(page.substitute(shown, body=blocks.as_html(content)), encoding="utf-8")
+    report.pdf.write_bytes(_pdf(title, subtitle, line, content))
+    report.facts.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _pdf(title: str, subtitle: str, line: str, content: list[Block]) -> bytes:
+    """PDF/UA-1 with embedded fonts: the standard refuses a document in which a picture has no alternative text."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        head = (paths.report() / "template.typ").read_text(encoding="utf-8")
+        opening = f"#show: paper.with(title: {tables.literal(title)}, subtitle: {tables.literal(subtitle)}, line: {tables.literal(line)})"
+        (folder / "study.typ").write_text(f"{head}\n{opening}\n\n{blocks.as_typst(content, folder)}\n", encoding="utf-8")
+        return typst.compile(str(folder / "study.typ"), root=name, format="pdf", pdf_standards=["ua-1"], font_paths=[str(style.fonts())], ignore_system_fonts=True)
+
+
+# ---------------------------------------------------------------- template -> blocks
+
+
+def document(facts: Facts) -> tuple[str, str, list[Block]]:
+    """Title, subtitle and the numbered blocks of the report."""
+    source = (paths.report() / "template.md").read_text(encoding="utf-8")
+    tree = json.loads(pypandoc.convert_text(source, "json", format="markdown-raw_html-raw_tex-tex_math_dollars-implicit_figures"))
+    writer = _Writer(facts, _numbers(tree["blocks"], facts), _cited(tree["blocks"], facts))
+    title, subtitle = (plain(writer.spans(tree["meta"][name]["c"])) for name in ("title", "subtitle"))
+    return title, subtitle, list(writer.blocks(tree["blocks"]))
+
+
+def _divs(elements: list[dict[str, Any]], facts: Facts) -> Iterator[tuple[str, str, dict[str, str], list[dict[str, Any]]]]:
+    """Every block in order; fenced blocks as (class, key, attributes, content), others under their own name. Opens ``when``."""
+    for element in elements:
+        if element["t"] != "Div":
+            yield element["t"], "", {}, [element]
+            continue
+        (key, (kind, *_), attributes), content = element["c"]
+        if kind != "when":
+            yield kind, key, dict(attributes), content
+        elif _fact(facts, dict(attributes)["rows"]):
+            yield from _divs(content, facts)
+
+
+def _fact(facts: Facts, path: str) -> Any:
+    """A fact by its dotted path, None where it is not there."""
+    found: Any = facts
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _numbers(elements: list[dict[str, Any]], facts: Facts) -> dict[str, str]:
+    """What a reference to each figure and table says: "Figure 1", "Table 2"."""
+    found: dict[str, str] = {}
+    for kind, key, _, _ in _divs(elements, facts):
+        name = {"figure": "Figure", "gallery": "Figure", "table": "Table"}.get(kind)
+        if name and (kind != "gallery" or _pictures(facts)):
+            found[key] = f"{name} {1 + sum(label.startswith(name) for label in found.values())}"
+    return found
+
+
+def _cited(elements: list[dict[str, Any]], facts: Facts) -> list[str]:
+    """The keys of references in the order of their first citation."""
+    shown = [content for _, _, _, content in _divs(elements, facts)]
+    return list(dict.fromkeys(re.findall(r'"citationId": "([^"]+)"', json.dumps(shown))))
+
+
+class _Writer:
+    """Turns pandoc's tree of the template into blocks: facts put in, references numbered."""
+
+    def __init__(self, facts: Facts, numbers: dict[str, str], cited: list[str]) -> None:
+        self.facts, self.numbers, self.cited = facts, numbers, cited
+        self.words = words(facts)
+        self.counts = [0, 0]
+
+    def blocks(self, elements: list[dict[str, Any]]) -> Iterator[Block]:
+        for kind, key, attributes, content in _divs(elements, self.facts):
+            yield from getattr(self, f"_{kind.lower()}")(key, attributes, content)
+
+    def _header(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        level, (name, *_), inlines = content[0]["c"]
+        number = ""
+        if name not in UNNUMBERED:
+            self.counts = [self.counts[0] + 1, 0] if level == 1 else [self.counts[0], self.counts[1] + 1]
+            number = ".".join(map(str, self.counts[:level]))
+        yield Heading(level, number, tuple(self.spans(inlines)), f"section-{name}")
+
+    def _para(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]], role: str = "") -> Iterator[Block]:
+        spans = tuple(self.spans(content[0]["c"]))
+        listed = re.fullmatch(r"\{items\.(\w+)\}", plain(spans))
+        if listed:
+            yield Listing(tuple((Span(sentence),) for sentence in FINDINGS[listed[1]](self.facts)))
+        elif plain(spans).strip():
+            yield Paragraph(spans, role)
+
+    def _bulletlist(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        yield Listing(tuple(tuple(self.spans(item[0]["c"])) for item in content[0]["c"]))
+
+    def _abstract(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        for element in content:
+            yield from self._para("", {}, [element], "abstract")
+
+    def _caption(self, content: list[dict[str, Any]]) -> tuple[Span, ...]:
+        return tuple(self.spans(content[0]["c"]))
+
+    def _figure(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        file = paths.build() / "figures" / f"{key}.svg"
+        if not file.exists():
+            raise FileNotFoundError(f"the figure {key} is not drawn: run the aggregate notebooks of {self.facts['main_results']['study']!r}")
+        yield Figure(key, self._number(key), self._caption(content), self._fill(attributes.get("alt", "")), file)
+
+    def _table(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        yield Tabular(key, self._number(key), self._caption(content), TABLES[key](self.facts, self._label))
+
+    def _gallery(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        pictures = _pictures(self.facts)
+        if pictures:
+            yield Gallery(key, self._number(key), self._caption(content), tuple(_cards(self.facts, pictures, answers=key == "answers")))
+        else:
+            yield Paragraph((Span("The pictures are not shown: the data sets of these answers are not prepared on the machine that made this report."),))
+
+    def _references(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
+        entries = references(self.cited)
+        yield Listing(tuple(entries.values()), tuple(f"[{i}]" for i in range(1, len(entries) + 1)), tuple(f"ref-{k}" for k in entries))
+
+    def _number(self, key: str) -> int:
+        return int(self.numbers[key].split()[1])
+
+    def _label(self, key: str) -> str:
+        """The numeric label of a reference, empty where the text does not cite it."""
+        return f"[{self.cited.index(key) + 1}]" if key in self.cited else ""
+
+    def _fill(self, text: str) -> str:
+        """A text with its facts put in: {words.x} and {finding.x}; {items.x} is a list, put in by the paragraph."""
+
+        def put(match: re.Match[str]) -> str:
+            kind, name = match[1], match[2]
+            if kind == "items":
+                return match[0]
+            return self.words[name] if kind == "words" else " ".join(FINDINGS[name](self.facts))
+
+        return re.sub(r"\{(words|finding|items)\.(\w+)\}", put, text)
+
+    def spans(self, inlines: list[dict[str, Any]], kind: str = "text") -> Iterator[Span]:
+        """Pandoc's inlines as spans."""
+        text = ""
+        for inline in [*inlines, None]:
+            name, value = (inline["t"], inline.get("c")) if inline else ("End", None)
+            if name in ("Str", "Space", "SoftBreak"):
+                text += value if name == "Str" else " "
+                continue
+            if text:
+                yield Span(self._fill(text), kind)
+                text = ""
+            yield from self._inline(name, value, kind)
+
+    def _inline(self, name: str, value: Any, kind: str) -> Iterator[Span]:
+        match name:
+            case "End":
+                return
+            case "Emph" | "Strong":
+                yield from self.spans(value, name.lower())
+            case "Code":
+                yield Span(value[1], "code")
+            case "Quoted":
+                left, right = "“”" if value[0]["t"] == "DoubleQuote" else "‘’"
+                yield from [Span(left, kind), *self.spans(value[1], kind), Span(right, kind)]
+            case "Cite":
+                for i, citation in enumerate(value[0]):
+                    key = citation["citationId"]
+                    yield from [Span(", ")] if i else []
+                    yield Span(self._label(key), "link", f"#ref-{key}")
+            case "Link":
+                target = value[2][0]
+                text = plain(list(self.spans(value[1]))) or self.numbers[target[1:]]
+                yield Span(text, "link", target)
+            case "Span":
+                yield from self.spans(value[1], kind)
+            case _:
+                raise ValueError(f"report/template.md holds {name}, which the report cannot show; use text, emphasis, code, links, citations")
+
+
+def references(keys: list[str]) -> dict[str, tuple[Span, ...]]:
+    """The entries of report/references.bib as they are printed, in the order of `keys`; an unknown key raises ValueError."""
+    file = paths.report() / "references.bib"
+    known = set(re.findall(r"@\w+\{([^,\s]+),", file.read_text(encoding="utf-8")))
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"{key!r} is cited, but report/references.bib has no such entry; it has {', '.join(sorted(known))}")
+    tree = json.loads(pypandoc.convert_text("---\nnocite: '@*'\n---\n", "json", format="markdown", extra_args=["--citeproc", f"--bibliography={file}"]))
+    writer = _Writer({}, {}, [])
+    entries = {div["c"][0][0].removeprefix("ref-"): div["c"][1][0]["c"] for div in tree["blocks"][0]["c"][1]}
+    return {key: tuple(writer.spans(entries[key])) for key in keys}
+
+
+# ---------------------------------------------------------------- facts -> words, tables, cards
+
+
+def words(facts: Facts) -> dict[str, str]:
+    """What the template's {words.x} stand for."""
+    if "main_results" not in facts:
+        return {}
+    design, origins = facts["main_results"]["design"], facts["provenance"]
+    parameters = " and ".join(f"{scaled(n, tables.PARAMETERS)} in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
+    few = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    tuned = {r["method"] for r in facts["main_results"]["scores"]} - {"none", "full"}
+    counted = number(design["runs"], 0)
+    return {
+        "line": f"{counted} fine-tuning runs · {number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
+        "methods": few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0),
+        "parameters": f"It has {parameters} parameters." if parameters else "",
+        "steps": " or ".join(number(s, 0) for s in design["steps"]),
+        "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
+        "level": number(design["level"], 0),
+        "cost_group": facts.get("cost", {}).get("group", ""),
+        "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
+    }  # fmt: skip
+
+
+PARTS = {"vision": "vision encoder", "connector": "connector", "llm": "language model"}
+
+
+def _hours(seconds: float) -> str:
+    return f"{number(seconds / 3600)} hours" if seconds >= 5400 else f"{number(seconds / 60, 0)} minutes"
+
+
+Label = Callable[[str], str]
+
+
+def _frame(facts: Facts, name: str, part: str) -> pd.DataFrame:
+    return pd.DataFrame(facts[name][part])
+
+
+def _provenance_table(facts: Facts, label: Label) -> Table:
+    """Where the numbers come from: every value that occurs."""
+
+    def listed(values: list[Any]) -> str:
+        return ", ".join("unknown" if v is None else str(v) for v in values)
+
+    origins = facts["provenance"]
+    state = {(False,): "committed", (True,): "uncommitted changes"}.get(tuple(origins["dirty"]), "partly unknown or with uncommitted changes")
+    rows: list[tuple[str | Cell, ...]] = [
+        ("Commit", Cell(listed([c and c[:12] for c in origins["commits"]]), f"library, notebooks and lock file: {state}")),
+        ("Machine", Cell(listed(origins["processors"]), f"{listed(origins['cores'])} cores, {listed(origins['systems'])}; computed on {listed(origins['devices'])}")),
+        ("Begun", str(origins["started"])),
+        ("Protocol", listed(origins["protocol"])),
+        ("Packages", f"Python {listed(origins['python'])}; " + ", ".join(f"{n} {listed([x for x in v if x])}" for n, v in origins["packages"].items())),
+    ]
+    rows += [(f"Base {name}", digest[:24]) for name, digest in origins["bases"].items()]
+    rows += [(f"Data {d['dataset']}", Cell(d["digest"][:24], f"as read to {d['stage']}")) for d in origins["data"]]
+    return Table(("What", "Value"), tuple(rows), "lp")
+
+
+TABLES: dict[str, Callable[[Facts, Label], Table]] = {
+    "definitions": lambda f, label: tables.definitions_table(_frame(f, "main_results", "definitions"), cite=label),
+    "data": lambda f, label: tables.data_table(_frame(f, "main_results", "data")),
+    "main": lambda f, label: tables.main_table(*(_frame(f, "main_results", part) for part in ("scores", "averages", "baselines"))),
+    "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
+    "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
+    "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
+    "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs")),
+    "provenance_table": _provenance_table,
+}
+
+
+def _pictures(facts: Facts) -> dict[tuple[str, str], Any]:
+    """The pictures of the sampled questions by (data set, example_id); empty where the data are not prepared here."""
+    wanted: dict[str, list[str]] = {}
+    for row in facts["main_results"]["samples"]:
+        wanted.setdefault(row["tested_on"], []).append(row["example_id"])
+    if not all((paths.prepared() / dataset / "test.parquet").exists() for dataset in wanted):
+        return {}
+    return {(dataset, name): image for dataset, ids in wanted.items() for name, image in records.read_pictures(dataset, "test", ids).items()}
+
+
+def _cards(facts: Facts, pictures: dict[tuple[str, str], Any], *, answers: bool) -> Iterator[Card]:
+    """A card per sampled question; with what each model answered, or without."""
+    for row in facts["main_results"]["samples"]:
+        said = ((findings.arm(r), r["response"], r["outcome"]) for r in row["responses"]) if answers else ()
+        image = pictures[row["tested_on"], row["example_id"]]
+        yield Card(image, style.label("dataset", row["tested_on"]), row["question"], " / ".join(row["answers"]), tuple(said))
+
+
+# ---------------------------------------------------------------- publishing
+
+
+def publish(study: str) -> list[Path]:
+    """Copy what `build` made of `study`, its results and its figures to their tracked places; returns the folders written.
+
+    Refused, with nothing written, unless library, notebooks and lock file are committed, and the results come from committed
+    code of the present protocol; and where the files are larger than what the repository is to hold.
+    """
+    if provenance.dirty() is not False:
+        raise ValueError("library, notebooks or requirements.lock differ from the commit (or git is missing): commit them, run again, then publish")
+    results, origins = paths.results() / study, records.read_results(study).provenance
+    if not results.exists():
+        raise FileNotFoundError(f"study {study!r} is not collected here: run `python -m peftlab report {study}`")
+    if origins["dirty"] != [False] or None in origins["commits"]:
+        raise ValueError(f"results of {study!r} come from uncommitted code: run them again from a clean commit")
+    if origins["protocol"] != [PROTOCOL]:
+        raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
+    if records.read_facts(study)["provenance"] != {"study": study, **origins}:
+        raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
+    made = [paths.build() / name for name in ("study.html", "study.pdf", "facts.json")]
+    drawn = sorted((paths.build() / "figures").iterdir())
+    tidy = sorted(p for p in results.iterdir() if p.is_file())
+    for what, files in (("results", tidy), ("report and figures", [*made, *drawn])):
+        size = sum(f.stat().st_size for f in files)
+        if size > LIMITS[what]:
+            raise ValueError(f"{what} of {study!r} are {size / 1e6:.1f} MB; at most {LIMITS[what] / 1e6:.0f} MB are tracked (lib/peftlab/report.py)")
+    for files, folder, fresh in ((tidy, paths.published_results() / study, True), (drawn, paths.figures(), True), (made, paths.report(), False)):
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, folder / file.name)
+    return [paths.published_results() / study, paths.figures(), paths.report()]
