@@ -3,8 +3,8 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -156,3 +156,13 @@ ALIKE = (
 def alike(name: str, other: str) -> bool:
     """Whether a person could take one name for the other: equal, ending alike ("dump truck", "truck") or in a row of `ALIKE`."""
     return name.split()[-1] == other.split()[-1] or any(name in row and other in row for row in ALIKE)
+
+
+def captions(examples: Iterable[Example]) -> list[Example]:
+    """One caption per picture that names all its `objects`, in their order: what a connector is aligned on."""
+    found: dict[str, Example] = {}
+    for e in examples:
+        if e.objects and e.picture_id not in found:
+            text = "A picture of " + " and ".join(a(name) for name in e.objects) + "."
+            found[e.picture_id] = replace(e, example_id=f"caption-{e.picture_id}", question="Describe the picture.", answers=(text,), template="caption", phrasing=0)
+    return list(found.values())

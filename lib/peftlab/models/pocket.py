@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from efficientnet_lite_pytorch import EfficientNet
+from peft import LoraConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -31,12 +33,11 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from peftlab import assets, paths
+from peftlab import assets, methods, paths
 from peftlab.models import Loaded, Towers, card
 
 SIDE = 160  # pixels; a picture is 5 x 5 cells of 32 px, an image token each
 CELL = 32
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
@@ -119,14 +120,14 @@ TOWERS = Towers(
 def convert() -> Path:
     """SmolLM2 as safetensors and tokenizer, converted once from the package's GGUF (20-30 s); returns the folder."""
 
-    def make(folder: Path) -> None:
-        source = assets.get("smollm2").parent
-        llm = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+    def make(file: Path, folder: Path) -> None:
+        source = file.parent
+        llm = AutoModelForCausalLM.from_pretrained(source, gguf_file=file.name, dtype=torch.float32)
         llm.hf_quantizer = None
         del llm.config.quantization_config
         llm.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
         llm.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, gguf_file=file.name).save_pretrained(folder)
 
     return assets.converted("smollm2", make)
 
@@ -151,6 +152,7 @@ def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
     model.model.vision_tower.float().feature_dtype = dtype
     if quantisation == "nf4":
         _nf4(model.model.language_model.layers)
+        model.is_loaded_in_4bit = True  # peft's question before it uses its own 4-bit layers
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
 
@@ -168,6 +170,9 @@ def _nf4(blocks: nn.Module) -> None:
                 )  # fmt: skip
                 linear.weight = bnb.nn.Params4bit(child.weight.data.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4", module=linear)
                 linear.bias = child.bias
+                # Else the first forward in eval mode on a CPU repacks the weights for good: rounded scales, and no gradient
+                # through them ever after.
+                linear.support_avx512bf16_for_cpu = False
                 setattr(parent, name, linear.to(child.weight.device))
 
 
@@ -197,6 +202,35 @@ def connector(model: LlavaForConditionalGeneration, *, seed: int = 0) -> nn.Modu
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             nn.init.zeros_(linear.bias)
     return fresh
+
+
+def grow(loaded: Loaded, *, rank: int, seed: int) -> nn.Module:
+    """The model with low-rank updates (alpha = 2 r, no dropout) on q, v and down of every block, and they and the connector train.
+
+    Stage 2 of a base: what it learns ships as the delta that `merge` adds.
+    """
+    names = (loaded.towers.attn[0], loaded.towers.attn[2], loaded.towers.mlp[2])
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=methods.targets(loaded.towers, names))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_peft_model(loaded.model, config)
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+    for name, parameter in methods.named_parameters(model):
+        if ".lora_" in name or name.startswith(f"{loaded.towers.connector}."):
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    return model
+
+
+def delta(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What a grown model learned, in bf16, under the names that `merge` reads."""
+    return {
+        name.replace(".lora_A.default.weight", ".A").replace(".lora_B.default.weight", ".B"): parameter.detach().bfloat16().contiguous()
+        for name, parameter in methods.named_parameters(model)
+        if parameter.requires_grad
+    }
 
 
 def merge(model: nn.Module, delta: dict[str, torch.Tensor], about: dict[str, Any]) -> None:

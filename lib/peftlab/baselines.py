@@ -1,0 +1,24 @@
+"""Answers without sight: what a question alone gives away."""
+
+from collections.abc import Sequence
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import SGDClassifier
+from sklearn.pipeline import make_pipeline
+
+from peftlab.records import Example
+
+
+def question_only(pool: Sequence[Example], asked: Sequence[Example], *, seed: int = 0) -> list[str]:
+    """Answers to `asked` by a classifier that saw the questions and answers of `pool`, and no picture.
+
+    Logistic regression on the words and word pairs of a question (tf-idf), a class per first answer; as strong as templates
+    and closed vocabularies let it be. Raises ValueError where the pool has fewer than two answers.
+    """
+    answers = [e.answers[0] for e in pool]
+    if len(set(answers)) < 2:
+        raise ValueError(f"the pool of {len(pool)} questions has {len(set(answers))} different answers: a classifier needs two")
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+", sublinear_tf=True)
+    model = make_pipeline(words, SGDClassifier(loss="log_loss", alpha=1e-5, random_state=seed))
+    model.fit([e.question for e in pool], answers)
+    return model.predict([e.question for e in asked]).tolist()
