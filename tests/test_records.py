@@ -1,6 +1,7 @@
 """Examples and stages survive a round trip; what was edited, is stale or missing is named and nothing is written over it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,10 +32,10 @@ def prepared(work: Path) -> dict[str, str]:
     return records.write_examples("icons_choice", {"train": [example(i) for i in range(4)], "test": [example(10 + i) for i in range(4)]})
 
 
-def tuned(run: Run = RUN, *, loss: float = 0.5) -> Path:
+def tuned(run: Run = RUN, *, loss: float = 0.5, adapter: bytes = b"12345") -> Path:
     """A finished fine-tuning stage with made-up content."""
     stage = records.open_stage(run, "finetune", inputs=records.inputs(run, "finetune"))
-    (stage.folder / "adapter.safetensors").write_bytes(b"12345")
+    (stage.folder / "adapter.safetensors").write_bytes(adapter)
     pd.DataFrame({"step": [0, 1, 2], "loss": [3.0, 2.0, loss]}).to_parquet(stage.folder / "steps.parquet")
     return stage.finish(stamp={"seconds": 2.5, "trainable": {"llm": 7}, "packages": {"torch": "x"}, "dirty": False, "device": "cpu"})
 
@@ -168,15 +169,14 @@ def test_other_data_base_protocol_or_card_make_a_stage_stale(prepared: dict[str,
     assert records.state(RUN, "finetune", inputs) == "finished"
 
 
-def test_an_evaluation_is_stale_once_its_model_is_tuned_again(prepared: dict[str, str], cache: Path) -> None:
+def test_an_evaluation_is_stale_once_its_model_is_another(prepared: dict[str, str], cache: Path) -> None:
     folder = tuned()
     evaluated()
     assert records.state(RUN, "evaluate", records.inputs(RUN, "evaluate")) == "finished"
-    import shutil
-
-    shutil.rmtree(folder)
-    tuned(loss=0.25)
-    assert records.state(RUN, "evaluate", records.inputs(RUN, "evaluate")) == "stale"
+    for adapter, state in ((b"12345", "finished"), (b"12346", "stale")):
+        shutil.rmtree(folder)
+        tuned(loss=0.25, adapter=adapter)
+        assert records.state(RUN, "evaluate", records.inputs(RUN, "evaluate")) == state
 
 
 # ---------------------------------------------------------------- collect
@@ -273,3 +273,36 @@ def test_facts_come_back_and_keep_to_one_study(work: Path) -> None:
 def test_predictions_refuse_a_missing_answer() -> None:
     with pytest.raises(ValueError):
         records.predictions([example(1), example(2)], ["cat"])
+
+
+# ---------------------------------------------------------------- control pictures
+
+
+def test_shuffled_pictures_all_go_to_other_questions_and_blank_ones_show_nothing() -> None:
+    asked = [example(i) for i in range(6)] + [example(9, picture_id="p0", image=example(0).image)]
+    first, again, other = (records.repicture(asked, "shuffled", seed=s) for s in (1, 1, 2))
+    pixels = lambda found: [e.image.tobytes() for e in found]  # noqa: E731
+    assert pixels(first) == pixels(again) != pixels(other)
+    assert all(a != b for a, b in zip(pixels(first), pixels(asked), strict=True))
+    assert pixels(first)[0] == pixels(first)[6], "questions on one picture keep one picture"
+    assert len(set(pixels(first))) == 6
+    assert [replace(e, image=None) for e in first] == [replace(e, image=None) for e in asked]
+    assert records.repicture(asked, "blank", seed=0)[0].image.getcolors() == [(48, (128, 128, 128))]
+    assert records.repicture(asked, "true", seed=0) == asked
+
+
+def test_pictures_that_cannot_be_shuffled_are_refused() -> None:
+    with pytest.raises(ValueError, match="pictures are 'grey'; choose one of true, shuffled, blank"):
+        records.repicture([example(0)], "grey", seed=0)
+    with pytest.raises(ValueError, match="1 examples have 1 picture between them"):
+        records.repicture([example(0)], "shuffled", seed=0)
+
+
+def test_a_data_set_is_prepared_again_once_the_pack_is_another(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "pack", lambda: tmp_path / "pack")
+    (tmp_path / "pack").mkdir()
+    assert not records.is_prepared("scenes")
+    records.write_examples("scenes", {"test": [example(0)]})
+    assert records.is_prepared("scenes") and not records.is_prepared("facts")
+    (tmp_path / "pack" / "pack.csv").write_text("id")
+    assert not records.is_prepared("scenes")
