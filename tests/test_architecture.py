@@ -1,23 +1,28 @@
 """Who may import whom, and who alone may do what: DESIGN's storeys, held by walking the syntax of every module."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import peftlab
+from peftlab import paths
 
 LIB = Path(peftlab.__file__).parent
 
 # A module imports from storeys below its own. `paths` is the floor: it imports nothing and everyone may import it.
 STOREYS: dict[int, tuple[str, ...]] = {
-    7: ("__main__",),
-    6: ("execute", "report"),
+    8: ("__main__",),
+    7: ("report",),
+    6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "probes", "stats", "style"),
-    3: ("ledger", "dropout", "metrics", "pictures", "questions"),
+    3: ("ledger", "dropout", "metrics", "pictures", "questions", "baselines"),
     2: ("records", "grid", "assets"),
     1: ("run", "provenance"),
     0: ("datasets", "models", "methods", "paths"),
@@ -157,9 +162,28 @@ def test_what_is_allowed_is_not_a_violation() -> None:
 
 
 def test_every_module_of_the_table_exists() -> None:
-    later = {"probes", "report", "figures", "tables", "kernels", "execute"} - set(MODULES)
     named = {name for names in STOREYS.values() for name in names if not name.endswith(".*")}
-    assert named - set(MODULES) - later == set()
+    assert named - set(MODULES) == set()
+
+
+def test_every_package_that_is_imported_is_declared_and_locked() -> None:
+    """What an import needs is asked for by name: a dependency of a dependency may go away."""
+    root = paths.root()
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    declared = {_plain(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    locked = {_plain(line.partition("==")[0]) for line in (root / "requirements.lock").read_text().splitlines()}
+    of = metadata.packages_distributions()
+    for module, file in MODULES.items():
+        for name, line in imports(ast.parse(file.read_text()), set(MODULES)):
+            first = name.partition(".")[0]
+            if first not in sys.stdlib_module_names and first != "peftlab":
+                distributions = {_plain(d) for d in of.get(first, [])}
+                assert distributions & declared, f"{module}:{line} imports {first}, of {distributions or 'no installed package'}, which pyproject.toml does not ask for"
+    assert declared <= locked
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def test_the_torch_free_side_imports_without_torch() -> None:
