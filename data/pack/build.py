@@ -25,15 +25,19 @@ import gzip
 import hashlib
 import importlib.metadata
 import io
+import json
 import lzma
 import pickletools
 import re
 import shutil
+import sqlite3
 import struct
 import sys
 import tarfile
+import unicodedata
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -42,6 +46,9 @@ import imagehash
 import numpy as np
 import resvg_py
 import zstandard
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from fontTools.varLib import instancer
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
@@ -355,7 +362,7 @@ def icons(folder: Path) -> Iterator[Asset]:
             source_path=flat.name,
             author="OpenMoji",
             licence="CC-BY-SA-4.0",
-            picture=rendered(flat.read_text(encoding="utf-8"), width=LONGEST["openmoji"]),
+            picture=scaled(cropped(rendered(flat.read_text(encoding="utf-8"), width=512)), LONGEST["openmoji"]),
             **common,
         )
         yield Asset(
@@ -364,7 +371,7 @@ def icons(folder: Path) -> Iterator[Asset]:
             source_path=shade,
             author="Microsoft, LobeHub",
             licence="MIT",
-            picture=scaled(Image.open(io.BytesIO(shaded[shade])).convert("RGBA"), LONGEST["fluent"]),
+            picture=scaled(cropped(Image.open(io.BytesIO(shaded[shade])).convert("RGBA")), LONGEST["fluent"]),
             **common,
         )
 
@@ -396,46 +403,52 @@ def flags(folder: Path) -> Iterator[Asset]:
 
 # --- Colour --------------------------------------------------------------------------------------------------------
 
-PROTOTYPES = {
-    "red": [(200, 30, 35), (150, 20, 25), (230, 50, 45)],
-    "orange": [(240, 130, 30), (250, 155, 60), (225, 110, 25)],
-    "yellow": [(250, 215, 40), (255, 235, 110), (225, 190, 40)],
-    "green": [(40, 140, 60), (110, 180, 60), (30, 90, 45), (150, 215, 110), (95, 115, 45)],
-    "blue": [(40, 90, 190), (30, 50, 120), (90, 160, 225), (140, 205, 240), (40, 140, 175)],
-    "purple": [(115, 60, 160), (80, 40, 110), (160, 110, 200)],
-    "pink": [(245, 140, 175), (250, 190, 205), (225, 70, 140)],
-    "brown": [(120, 75, 40), (85, 50, 30), (165, 115, 70), (190, 150, 105)],
-    "black": [(15, 15, 15), (40, 40, 42)],
-    "white": [(252, 252, 252), (236, 236, 234)],
-    "grey": [(128, 128, 128), (90, 90, 92), (170, 170, 170), (200, 200, 200)],
-}
-COLOUR_SHARE, COLOUR_MARGIN = 0.55, 0.30
+# name, hue in degrees, OKLab lightness, chroma; what lies between the regions is of no clear colour
+REGIONS = [
+    ("black", (0, 360), (0.00, 0.30), (0.000, 0.045)),
+    ("grey", (0, 360), (0.42, 0.76), (0.000, 0.028)),
+    ("white", (0, 360), (0.88, 1.01), (0.000, 0.028)),
+    ("red", (12, 36), (0.38, 0.68), (0.130, 1)),
+    ("red", (5, 12), (0.38, 0.62), (0.150, 1)),
+    ("orange", (43, 76), (0.60, 0.88), (0.115, 1)),
+    ("yellow", (82, 113), (0.76, 1.01), (0.105, 1)),
+    ("green", (118, 170), (0.30, 0.95), (0.060, 1)),
+    ("blue", (222, 278), (0.25, 0.88), (0.060, 1)),
+    ("purple", (292, 332), (0.25, 0.75), (0.070, 1)),
+    ("pink", (345, 360), (0.62, 0.92), (0.070, 1)),
+    ("pink", (0, 25), (0.72, 0.92), (0.060, 0.180)),
+    ("pink", (338, 352), (0.58, 0.80), (0.170, 1)),
+    ("pink", (352, 360), (0.66, 0.80), (0.150, 1)),
+    ("pink", (0, 6), (0.66, 0.80), (0.150, 1)),
+    ("brown", (35, 80), (0.25, 0.60), (0.035, 0.125)),
+    ("brown", (45, 85), (0.60, 0.72), (0.050, 0.100)),
+]
+LEAST_SHARE, LEAST_LEAD, LEAST_BLACK = 0.54, 0.34, 0.62
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB bytes (n, 3) as OKLab (n, 3): lightness 0-1 and two opponent axes."""
-    linear = np.where(rgb / 255 <= 0.04045, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
-    to_lms = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]])
-    to_lab = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]])
-    return np.cbrt(linear @ to_lms.T) @ to_lab.T
+    """sRGB bytes (n, 3) as OKLab (n, 3): lightness from 0 to 1 and two opponent axes."""
+    part = rgb / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    cones = linear @ np.array([[0.4122214708, 0.2119034982, 0.0883024619], [0.5363325363, 0.6806995451, 0.2817188376], [0.0514459929, 0.1073969566, 0.6299787005]])
+    return np.cbrt(cones) @ np.array([[0.2104542553, 1.9779984951, 0.0259040371], [0.7936177850, -2.4285922050, 0.7827717662], [-0.0040720468, 0.4505937099, -0.8086757660]])
 
 
 def dominant_colour(picture: Image.Image) -> str:
-    """The colour name that clearly dominates the opaque pixels, or nothing.
+    """The colour name that clearly dominates the opaque pixels (alpha above 128), or nothing.
 
-    Each opaque pixel (alpha above 128) is given the name of its nearest prototype in OKLab. The most frequent name
-    wins if it has at least 55 % of the pixels and leads the second by at least 30 percentage points.
+    It has at least 54 % of them (black 62 %: drawings have black outlines) and leads the next by 34 points or more.
     """
     rgba = np.asarray(picture.convert("RGBA"), dtype=float).reshape(-1, 4)
-    pixels = oklab(rgba[rgba[:, 3] > 128, :3])
-    names = [name for name, points in PROTOTYPES.items() for _ in points]
-    points = oklab(np.array([p for points in PROTOTYPES.values() for p in points], dtype=float))
-    nearest = np.argmin(((pixels[:, None, :] - points[None]) ** 2).sum(-1), axis=1)
-    share = {name: 0.0 for name in PROTOTYPES}
-    for index, count in zip(*np.unique(nearest, return_counts=True)):
-        share[names[index]] += count / len(pixels)
+    light, a, b = oklab(rgba[rgba[:, 3] > 128, :3]).T
+    chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360
+    share: dict[str, float] = {}
+    for name, *bounds in REGIONS:
+        inside = np.all([(low <= x) & (x < high) for x, (low, high) in zip((hue, light, chroma), bounds)], axis=0)
+        share[name] = share.get(name, 0.0) + float(inside.mean())
     (first, most), (_, second) = sorted(share.items(), key=lambda item: -item[1])[:2]
-    return first if most >= COLOUR_SHARE and most - second >= COLOUR_MARGIN else ""
+    clear = most >= (LEAST_BLACK if first == "black" else LEAST_SHARE) and most - second >= LEAST_LEAD
+    return first if clear else ""
 
 
 # --- Groups and splits ---------------------------------------------------------------------------------------------
@@ -564,6 +577,185 @@ def write_table(name: str, header: list[str], lines: Iterable[Iterable[object]])
         writer.writerows(lines)
 
 
+# --- Facts ---------------------------------------------------------------------------------------------------------
+
+SOUTH_AMERICA = {"ARG", "BOL", "BRA", "CHL", "COL", "ECU", "GUY", "PER", "PRY", "SUR", "URY", "VEN"}
+CODES = {"Arabic": "ar", "English": "en", "French": "fr", "German": "de", "Portuguese": "pt", "Russian": "ru", "Spanish": "es"}
+
+
+def ascii_only(text: str) -> str:
+    """Letters without their accents; letters that are no accented ASCII ones stay."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+def country_facts() -> Iterator[tuple[str, str, str]]:
+    """(country, attribute, value): countryinfo for capitals, places and borders, `choices/` for words and corrections."""
+    import countryinfo
+
+    known: dict[str, dict] = {}
+    for path in sorted((Path(countryinfo.__file__).parent / "data").glob("*.json")):
+        said = json.loads(path.read_text(encoding="utf-8"))
+        known.setdefault(said["ISO"]["alpha3"], said)
+    table = choices("countries.csv")
+    names = {row["iso3"]: row["name"] for row in table}
+    fixes = {(row["iso3"], row["attribute"]): row["value"] for row in choices("country_fixes.csv")}
+    apart = {frozenset((row["iso3"], row["value"])) for row in choices("country_fixes.csv") if row["attribute"] == "not a neighbour"}
+    borders = {frozenset((iso, other)) for iso in names for other in known[iso].get("borders") or [] if other in names} - apart
+    for row in table:
+        iso, said = row["iso3"], known[row["iso3"]]
+        if row["language"] in CODES and CODES[row["language"]] not in said["languages"]:
+            raise SystemExit(f"countries.csv gives {row['name']} the language {row['language']}, and countryinfo does not.")
+        continent = said["region"]
+        if continent == "Americas":
+            continent = "South America" if iso in SOUTH_AMERICA else "North America"
+        facts = {
+            "continent": continent,
+            "capital": said["capital"],
+            "language": row["language"],
+            "currency": row["currency"],
+            "landlocked": row["landlocked"],
+            "island country": row["island"],
+            "drives on": row["drives on"],
+            "hemisphere": "northern" if said["latlng"][0] > 0 else "southern",
+            "neighbours": ";".join(sorted(names[other] for pair in borders if iso in pair for other in pair - {iso})) or "none",
+        }
+        for attribute, value in facts.items():
+            value = fixes.get((iso, attribute), value)
+            if value:
+                yield row["name"], attribute, ascii_only(value)
+
+
+def thing_facts(names: set[str]) -> Iterator[tuple[str, str, str]]:
+    """(thing, attribute, value) from the hand-written `things.csv`; a name that no picture has ends the build."""
+    with (HERE / "things.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            for name in row["names"].split(";"):
+                if name not in names:
+                    raise SystemExit(f"things.csv says something of {name!r}, and no picture shows one.")
+                yield name, row["attribute"], row["value"]
+
+
+# --- Films ---------------------------------------------------------------------------------------------------------
+
+FILMS = 2500
+TITLE_WORDS = 80
+GENRES = ("Drama", "Comedy", "Romance", "Documentary", "Horror", "Thriller", "Sci-Fi", "Biography", "Musical", "War", "Animation", "Western")
+SMALL_WORDS = set("the a an of in and to for on at with is it from by or as my i me you no la le de el".split())
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film of the pack."""
+
+    title: str
+    year: int
+    genre: str
+    director: str
+
+    @property
+    def words(self) -> list[str]:
+        return self.title.lower().split()
+
+
+def all_films() -> list[Film]:
+    """The films of bokeh-sampledata with a short plain title, a frequent genre and one director in ASCII letters."""
+    import bokeh_sampledata
+
+    path = Path(bokeh_sampledata.__file__).parent / "_data" / "movies.db"
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as base:
+        said = base.execute("select Title, Year, Genre, Director, imdbID from omdb order by Year, Title, imdbID").fetchall()
+    films: dict[str, Film] = {}
+    for title, year, genre, director, _ in said:
+        director = ascii_only((director or "").split(", ")[0])
+        genre = (genre or "").split(", ")[0]
+        plain_title = re.fullmatch(r"[A-Za-z]+( [A-Za-z]+){0,3}", title or "") and len(title) <= 24 and title[0].isupper()
+        if plain_title and year and 1925 <= year <= 2026 and genre in GENRES and re.fullmatch(r"[A-Za-z][A-Za-z .'-]+", director):
+            films.setdefault(title.lower(), Film(title, year, genre, director))
+    return list(films.values())
+
+
+def frequent_words(films: list[Film]) -> list[str]:
+    """The words that most titles have, small words left out."""
+    counts = Counter(word for film in films for word in set(film.words) if word not in SMALL_WORDS and len(word) > 2)
+    return sorted(counts, key=lambda word: (-counts[word], word))[:TITLE_WORDS]
+
+
+def chosen_films() -> list[Film]:
+    """2,500 films: four in five have a frequent word in the title, the rest are drawn by a stable hash; in the order of titles."""
+    films = sorted(all_films(), key=lambda film: stable(film.title.lower()))
+    frequent = set(frequent_words(films))
+    with_word = [film for film in films if frequent & set(film.words)][: FILMS * 4 // 5]
+    taken = {film.title for film in with_word}
+    rest = [film for film in films if film.title not in taken and not frequent & set(film.words)][: FILMS - len(with_word)]
+    return sorted([*with_word, *rest], key=lambda film: film.title.lower())
+
+
+def family(films: list[Film]) -> dict[str, str]:
+    """Title -> the first title of its family: films whose titles share two words in a row that are not small, or differ by a numeral."""
+    first: dict[tuple[str, ...], str] = {}
+    parent = {film.title: film.title for film in films}
+
+    def root(title: str) -> str:
+        while parent[title] != title:
+            title = parent[title]
+        return title
+
+    for film in films:
+        words = [word for word in film.words if not re.fullmatch(r"ii|iii|iv|v|vi|vii|part|returns|two|three", word)]
+        bare = tuple(word for word in words if word not in SMALL_WORDS) or tuple(film.words)
+        keys = [("all", *bare)] + [pair for pair in zip(words, words[1:]) if not SMALL_WORDS & set(pair)]
+        for key in keys:
+            low, high = sorted((root(first.setdefault(key, film.title)), root(film.title)))
+            parent[high] = low
+    return {film.title: root(film.title) for film in films}
+
+
+# --- Fonts ---------------------------------------------------------------------------------------------------------
+
+FONTS = [  # file here, package and version, file in it, family, kind of letter, split
+    ("abril-fatface", "fontpkg-abril-fatface 1.1", "AbrilFatface-Regular", "Abril Fatface", "display", "train"),
+    ("anton", "fontpkg-anton 2.116", "Anton-Regular", "Anton", "condensed", "train"),
+    ("arvo", "fontpkg-arvo 1.6", "Arvo-Regular", "Arvo", "slab serif", "train"),
+    ("caveat", "fontpkg-caveat 2.0", "Caveat[wght]", "Caveat", "handwritten", "train"),
+    ("comfortaa", "fontpkg-comfortaa 3.105", "Comfortaa[wght]", "Comfortaa", "rounded", "train"),
+    ("crimson-text", "fontpkg-crimson-text 1.100", "CrimsonText-Regular", "Crimson Text", "serif", "test"),
+    ("dm-mono", "fontpkg-dm-mono 1.0", "DMMono-Regular", "DM Mono", "monospaced", "train"),
+    ("eb-garamond", "fontpkg-eb-garamond 1.3", "EBGaramond[wght]", "EB Garamond", "serif", "train"),
+    ("indie-flower", "fontpkg-indie-flower 2.0", "IndieFlower-Regular", "Indie Flower", "handwritten", "test"),
+    ("lato", "fontpkg-lato 2.15", "Lato-Regular", "Lato", "sans serif", "train"),
+]
+WEIGHT = 600  # of the fonts that have a weight axis
+
+
+def plain_font(body: bytes, name: str) -> bytes:
+    """A font with the printable ASCII letters alone, one weight, under a name of its own, as the OFL asks of changed fonts."""
+    font = TTFont(io.BytesIO(body), recalcTimestamp=False)
+    if "fvar" in font:
+        font = instancer.instantiateVariableFont(font, {"wght": WEIGHT})
+    subsetter = subset.Subsetter(subset.Options(hinting=False, layout_features=["kern"], name_IDs=[0, 1, 2, 3, 4, 6, 13, 14]))
+    subsetter.populate(unicodes=range(0x20, 0x7F))
+    subsetter.subset(font)
+    for number in (1, 3, 4, 6):
+        for record in [record for record in font["name"].names if record.nameID == number]:
+            record.string = f"Pack-{name}"
+    stream = io.BytesIO()
+    font.save(stream)
+    return stream.getvalue()
+
+
+def write_fonts(folder: Path) -> Iterator[tuple[str, ...]]:
+    """Write `fonts/` and each font's licence; yields the rows of `fonts.csv`."""
+    shutil.rmtree(HERE / "fonts", ignore_errors=True)
+    (HERE / "fonts").mkdir()
+    for name, source, inside, family_name, letters, split in FONTS:
+        package, version = source.split()
+        module = package.replace("-", "_")
+        with zipfile.ZipFile(source_file(folder, f"{module}-{version}-py3-none-any.whl")) as wheel:
+            (HERE / "fonts" / f"{name}.ttf").write_bytes(plain_font(wheel.read(f"{module}/files/{inside}.ttf"), name))
+            (HERE / "licences" / f"OFL-1.1-{name}.txt").write_bytes(wheel.read(f"{module}/LICENSE"))
+        yield f"fonts/{name}.ttf", family_name, letters, "OFL-1.1", source, split
+
+
 # --- All of it -----------------------------------------------------------------------------------------------------
 
 
@@ -575,7 +767,14 @@ def main(argv: list[str] | None = None) -> None:
     assets = [*stamps(folder), *gcompris(folder), *icons(folder), *flags(folder)]
     table = rows(assets)
     write_table("pack.csv", [field.name for field in fields(Row)], (asdict(row).values() for row in table))
-    print(f"{len(table)} pictures")
+    facts = [*country_facts(), *thing_facts({row.name for row in table})]
+    write_table("facts.csv", ["name", "attribute", "value"], facts)
+    films = chosen_films()
+    families = family(films)
+    split_of = spread(Counter(families.values()))
+    write_table("films.csv", ["title", "year", "genre", "director", "split"], ([*asdict(film).values(), split_of[families[film.title]]] for film in films))
+    write_table("fonts.csv", ["file", "family", "letters", "licence", "source", "split"], write_fonts(folder))
+    print(f"{len(table)} pictures, {len(facts)} facts, {len(films)} films, {len(FONTS)} fonts")
 
 
 if __name__ == "__main__":
