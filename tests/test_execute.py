@@ -1,0 +1,262 @@
+"""Execution of notebooks over a study: what fails is recorded, what is finished is left, what is interrupted is resumed."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+
+from peftlab import __main__, execute, models, paths, records
+from peftlab.grid import Study
+from peftlab.run import Run
+
+BROKEN = Path(__file__).parent / "broken"  # notebooks named for what they break
+TINY = {"model": "tiny-mlp", "precision": "fp32", "steps": 3, "test_size": 8, "probe_size": 6}
+SHIPPED = dict(execute.NOTEBOOKS)
+
+
+def study(*runs: Run, stages: tuple[str, ...] = ("finetune", "evaluate", "probe")) -> Study:
+    """A study of these runs."""
+    return Study("tiny", "a test", stages, runs)
+
+
+def run(**axes: object) -> Run:
+    """A run of the tiny model."""
+    return Run(**{**TINY, **axes})
+
+
+def times() -> dict[str, int]:
+    """When each finished stage was written."""
+    return {str(file): file.stat().st_mtime_ns for file in paths.runs().rglob("run.json")}
+
+
+def answers(of: Run) -> pd.DataFrame:
+    """What a run answered."""
+    return pd.read_parquet(records.stage_folder(of, "evaluate") / "predictions.parquet")
+
+
+# ---------------------------------------------------------------- one notebook
+
+
+@pytest.mark.parametrize(
+    ("notebook", "cell", "error", "memory"),
+    [
+        ("raises", "breaks", "ValueError: the cat is out", False),
+        ("runs_out_of_memory", "breaks", "MemoryError: Unable to allocate 1 TiB", True),
+        ("kills_its_kernel", "breaks", "DeadKernelError: Kernel died", False),
+    ],
+)
+def test_a_failing_notebook_names_its_cell_and_leaves_its_copy(tmp_path: Path, notebook: str, cell: str, error: str, memory: bool) -> None:
+    copy = tmp_path / "made" / "copy.ipynb"
+    with pytest.raises(execute.StageFailed, match=cell) as failed:
+        execute.execute(BROKEN / f"{notebook}.ipynb", run(), copy)
+    assert {k: failed.value.facts[k] for k in ("where", "cell", "error", "out_of_memory")} == {
+        "where": f"{notebook}.ipynb", "cell": cell, "error": error, "out_of_memory": memory,
+    }  # fmt: skip
+    executed = nbformat.read(copy, as_version=4)
+    assert executed.metadata.kernelspec.name == "python3"
+    (injected,) = [c.source for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert 'model = "tiny-mlp"' in injected and "size = None" in injected
+
+
+def test_a_kernel_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
+    with pytest.raises(execute.StageFailed, match=r"the kernel of kills_its_kernel.ipynb died in cell breaks \(signal 9\)$"):
+        execute.execute(BROKEN / "kills_its_kernel.ipynb", run(), tmp_path / "copy.ipynb")
+
+
+def test_a_kernel_killed_for_memory_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = iter((3, 4))
+    monkeypatch.setattr(execute, "_killed_for_memory", lambda: next(counter))
+    with pytest.raises(execute.StageFailed, match="no memory left") as failed:
+        execute.execute(BROKEN / "kills_its_kernel.ipynb", run(), tmp_path / "copy.ipynb")
+    assert failed.value.facts["out_of_memory"] is True
+
+
+def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no notebook .*99_nothing.ipynb"):
+        execute.execute("99_nothing", run(), tmp_path / "copy.ipynb")
+
+
+# ---------------------------------------------------------------- plans
+
+
+def test_a_plan_prepares_first_tunes_once_and_never_tunes_the_base(work: Path) -> None:
+    runs = [run(method=m, test_pictures=p, dataset=d) for d in ("scenes", "icons_choice") for m in ("none", "lora") for p in ("true", "blank")]
+    tasks = execute.plan(study(*runs))
+    done = set()
+    for task in tasks:
+        assert set(task.needs) <= done, f"{task.name} comes before what it reads"
+        done.add(task.folder)
+    stages = [task.stage for task in tasks]
+    assert {s: stages.count(s) for s in execute.NOTEBOOKS} == {"prepare": 2, "finetune": 2, "evaluate": 8, "probe": 4}
+    assert "prepare" not in stages[2:]
+    assert len(execute.plan(study(run(), stages=("evaluate",)))) == 2
+
+
+def test_a_task_that_reads_what_failed_is_blocked_and_the_others_go_on(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(execute.NOTEBOOKS, "finetune", str(BROKEN / "raises.ipynb"))
+    monkeypatch.setitem(execute.NOTEBOOKS, "evaluate", str(BROKEN / "ends_early.ipynb"))
+    of = study(run(), run(method="none"), stages=("finetune", "evaluate"))
+    assert execute.run_grid(of, live=False) == {"done": 0, "skipped": 1, "failed": 2, "blocked": 1, "stale": 0}
+    failure = json.loads((paths.runs() / run().id / "finetune.failure.json").read_text())
+    assert failure["what"] == "cell breaks of raises.ipynb raised ValueError: the cat is out"
+    assert {"where", "cell", "error", "out_of_memory", "when", "run", "stage"} <= set(failure)
+    assert (paths.runs() / run().id / "finetune.ipynb").exists()
+    early = json.loads((paths.runs() / run(method="none").id / "evaluate" / "icons_choice-n8.failure.json").read_text())
+    assert "is not a finished stage" in early["what"]
+
+
+# ---------------------------------------------------------------- the real notebooks
+
+
+def test_a_study_is_executed_once_survives_failures_and_names_what_is_stale(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, good, base = run(train_size=1000), run(), run(method="none")
+    assert execute.run_grid(study(bad, good, base), live=False) == {"done": 5, "skipped": 2, "failed": 1, "blocked": 2, "stale": 0}
+    failure = records.stage_folder(bad, "finetune").with_name("finetune.failure.json")
+    assert "1000 examples asked of icons_choice/train, which has 48" in json.loads(failure.read_text())["error"]
+    assert "[8/10]" in capsys.readouterr().out
+    assert {p.name for p in records.stage_folder(good, "finetune").parent.iterdir()} == {"finetune", "finetune.ipynb", "evaluate", "probe"}
+    assert execute.status(study(bad, good, base)) == {"done": 7, "running": 0, "failed": 1, "blocked": 0, "stale": 0, "to do": 2}
+
+    before, failed = times(), failure.stat().st_mtime_ns
+    assert execute.run_grid(study(bad, good, base), live=False) == {"done": 0, "skipped": 7, "failed": 1, "blocked": 2, "stale": 0}
+    assert times() == before, "a finished stage was made again"
+    assert failure.stat().st_mtime_ns > failed, "the failed stage was not tried again"
+
+    stamp = json.loads((records.stage_folder(good, "finetune") / "run.json").read_text())["stamp"]
+    assert stamp["trainable"]["llm"] > 0 == stamp["trainable"]["vision"] and stamp["threads"] == 1 and stamp["seconds"] > 0
+
+    kept = records.stage_folder(good, "finetune") / "run.json"
+    content = json.loads(kept.read_text())
+    content.pop("seal")
+    content["protocol"] = 0
+    kept.write_text(json.dumps({**content, "seal": records._seal(content)}))
+    assert execute.run_grid(study(good), live=False) == {"done": 0, "skipped": 2, "failed": 0, "blocked": 2, "stale": 1}
+    assert f"02 {good.id} stale" in capsys.readouterr().out
+    assert execute.run_grid(study(good), live=False, again_stale=True) == {"done": 1, "skipped": 4, "failed": 0, "blocked": 0, "stale": 0}
+
+    (kept.parent / "steps.parquet").write_bytes(b"edited")
+    with pytest.raises(ValueError, match="steps.parquet was edited"):
+        execute.run_grid(study(good), live=False)
+
+
+EXECUTOR = "import sys; from peftlab import __main__; sys.exit(__main__.main(['run', sys.argv[1], '--plain']))"
+GRID = """
+study: interrupted
+why: A test.
+stages: [finetune, evaluate]
+expect: 2
+base: {model: tiny-mlp, precision: fp32, steps: 40, test_size: 8}
+grids: [{method: [lora, ia3]}]
+"""
+
+
+def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (run(method=m, steps=40) for m in ("lora", "ia3"))
+    grid = tmp_path / "interrupted.yaml"
+    grid.write_text(GRID)
+    slow = records.stage_folder(second, "finetune")
+    with subprocess.Popen([sys.executable, "-c", EXECUTOR, str(grid)], stdout=subprocess.DEVNULL) as executor:
+        assert eventually(lambda: list(slow.parent.glob(".finetune.[0-9]*")), seconds=300), "the second run never began"
+        kernel = int(next(slow.parent.glob(".finetune.[0-9]*")).suffix[1:])
+        assert psutil.pid_exists(kernel)
+        executor.kill()
+    assert eventually(lambda: not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE), "a kernel is left behind"
+    assert records.stage_folder(first, "evaluate").exists() and not slow.exists()
+    before = times()
+
+    assert __main__.main(["run", str(grid), "--plain"]) == 0
+    assert {name: when for name, when in times().items() if name in before} == before, "a finished stage was repeated"
+    assert not list(paths.runs().rglob(".*")), "something of the killed run is left"
+    scores = [answers(of) for of in (first, second)]
+
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(tiny_data / "prepared", undisturbed / "prepared")
+    monkeypatch.setenv("PEFTLAB_WORK", str(undisturbed))
+    assert execute.run_grid(study(first, second, stages=("finetune", "evaluate")), live=False)["done"] == 4
+    for of, score in zip((first, second), scores, strict=True):
+        pd.testing.assert_frame_equal(answers(of), score)
+
+
+def eventually(holds: Callable[[], object], *, seconds: float = 20) -> bool:
+    """Whether something comes true within some seconds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# ---------------------------------------------------------------- locks
+
+
+def test_a_stage_that_another_executor_holds_is_waited_for(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(execute.NOTEBOOKS, "evaluate", str(BROKEN / "raises.ipynb"))
+    of = study(run(method="none"), stages=("evaluate",))
+    task = execute.plan(of)[-1]
+    task.lock.parent.mkdir(parents=True)
+    with task.lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(str(os.getpid()))
+        other.flush()
+        assert execute.status(of)["running"] == 1
+        monkeypatch.setattr(time, "sleep", lambda _: finish(task))
+        assert execute.run_grid(of, live=False)["skipped"] == 2
+    assert not task.failure.exists()
+
+
+def finish(task: execute.Task) -> None:
+    """The other executor finishes the stage."""
+    stage = records.open_stage(task.run, task.stage, inputs=records.inputs(task.run, task.stage, base=models.digest("tiny-mlp")))
+    stage.finish()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(work: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    task = execute.Task(run(), "finetune", work / "runs" / "x" / "finetune")
+    task.lock.parent.mkdir(parents=True)
+    task.lock.write_text(str(dead.pid))
+    left = [task.folder.with_name(f".finetune.{pid}") for pid in (dead.pid, os.getpid())]
+    [folder.mkdir() for folder in left]
+    with execute._locked(task) as mine, execute._locked(task) as other:
+        assert mine and not other
+        assert task.lock.read_text() == str(os.getpid())
+    execute._sweep(task)
+    assert not task.lock.exists()
+    assert [folder.exists() for folder in left] == [False, True], "only what a dead process left is removed"
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_bad_input_is_a_sentence_and_two(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = tmp_path / "bad.yaml"
+    grid.write_text(GRID.replace("method: [lora, ia3]", "methud: [lora]"))
+    for command in ("run", "status"):
+        assert __main__.main([command, str(grid)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "'methud' is not an axis; the axes are model, dataset" in said
+    assert not list(work.iterdir())
+
+
+def test_parameters_are_renewed_from_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "notebooks", lambda: tmp_path)
+    for name in SHIPPED.values():
+        shutil.copy(paths.root() / "notebooks" / f"{name}.ipynb", tmp_path)
+    assert execute.renew_parameters() == []
+    file = tmp_path / f"{SHIPPED['finetune']}.ipynb"
+    whole = file.read_bytes()
+    file.write_text(file.read_text().replace("steps = 60", "steps = 61"))
+    assert execute.renew_parameters() == [file]
+    assert file.read_bytes() == whole

@@ -1,0 +1,49 @@
+"""The studies in notebooks/grids: each is as large as it says, and holds what it is for."""
+
+from pathlib import Path
+
+import pytest
+
+from peftlab import execute, grid, methods, models, paths
+from peftlab.run import Run
+
+FILES = sorted(paths.grids().glob("*.yaml"))
+PAIRS = {(m.name, connector) for m in methods.METHODS.values() for connector in m.connectors}
+
+
+def tuned(study: grid.Study) -> list[Run]:
+    """The runs that tune a model, each once."""
+    return list({run.id: run for run in study.runs if run.method != "none"}.values())
+
+
+def test_there_are_grids() -> None:
+    assert {"smoke", "main"} <= {file.stem for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_a_grid_is_as_large_as_it_says_and_named_like_its_file(file: Path) -> None:
+    study = grid.read(file)
+    assert study.name == file.stem
+    assert len(set(study.runs)) == len(study.runs) > 0
+    assert len({task.folder for task in execute.plan(study)}) == len(execute.plan(study))
+
+
+def test_the_smoke_grid_has_every_method_connector_and_notebook() -> None:
+    study = grid.read("smoke")
+    assert study.stages == grid.STAGES
+    assert {(r.method, r.connector) for r in study.runs if r.dataset == "icons_choice"} == PAIRS
+    assert len(tuned(study)) >= 12
+    assert all(run.steps >= 60 and run.test_size >= 200 for run in study.runs)
+    seen = models.card("pocket-mlp").seen
+    assert {run.dataset in seen for run in tuned(study)} == {True, False}
+
+
+def test_the_main_grid_compares_like_with_like() -> None:
+    study = grid.read("main")
+    assert all((run.steps, run.seed, run.test_size, run.probe_size) == (250, 42, None, None) for run in study.runs)
+    on_unseen = [run for run in study.runs if run.dataset == "icons_choice" and run.train_pictures == run.test_pictures == "true"]
+    assert sorted((run.method, run.connector) for run in on_unseen) == sorted(PAIRS)
+    shuffled = {(run.method, run.connector) for run in study.runs if run.train_pictures == "shuffled"}
+    assert shuffled == {("lora", "frozen"), ("adapter", "frozen")}
+    base = {(run.dataset, run.test_pictures) for run in study.runs if run.method == "none"}
+    assert len(base) == 12
