@@ -24,7 +24,8 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
         target_modules=methods.targets(loaded.towers, [*attention, *down]),
         feedforward_modules=methods.targets(loaded.towers, down),
     )
-    model = get_peft_model(loaded.model, config)
+    with torch.random.fork_rng():  # peft draws the vectors before it sets them to one
+        model = get_peft_model(loaded.model, config)
     for module in model.modules():
         if isinstance(module, IA3Layer):
             module.forward = MethodType(_forward, module)
