@@ -48,7 +48,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "instrument family": ("What family of instruments is it?", "Which kind of instrument is it?", "To which instrument family does it belong?", "Name its family of instruments."),
     "worn on": ("Where is it worn?", "On what part of the body is it worn?", "Where on the body is it worn?", "Which part of the body wears it?"),
     "built for": ("What is it built for?", "What is this building for?", "For what was it built?", "What do people build it for?"),
-    "found in": ("Where in the world is it?", "On which continent does it stand?", "Which continent is it on?", "In what part of the world does it stand?"),
+    "stands in": ("Where in the world is it?", "On which continent does it stand?", "Which continent is it on?", "In what part of the world does it stand?"),
     "continent": ("On which continent is this country?", "Which continent is the country on?", "What is the country's continent?", "To which continent does this flag's country belong?"),
     "language": ("What is the country's main language?", "Which language is spoken in this country?", "What do people speak there?", "Which language do most people of this country speak?"),
     "currency": ("What is the country's currency?", "What money is used in this country?", "How is this country's money called?", "With which currency do people pay there?"),

@@ -18,7 +18,7 @@ from peftlab.datasets import card
 from peftlab.questions import Candidate, Poser
 from peftlab.records import Example
 
-WORDS = 60  # how many of the most frequent title words are asked about
+WORDS = 40  # how many of the most frequent title words are asked about
 SMALL = {"the", "of", "and", "in", "to", "a", "an", "for", "on", "at", "with", "is", "from", "by", "or", "it", "as"}
 SHARES = {"genre": 0.24, "decade": 0.18, "length": 0.18, "word": 0.14, "which": 0.16, "first": 0.10}
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -87,9 +87,10 @@ def load(split: str) -> Iterator[Example]:
 
 
 def _weights(known: tuple[Film, ...]) -> np.ndarray:
-    """How likely each film is: films with frequent words more, decades more evenly than in the table."""
-    decades = Counter(f.year // 10 for f in known)
-    weights = np.array([(1 + 4 * any(w in vocabulary() for w in f.words)) / decades[f.year // 10] ** 0.7 for f in known])
+    """How likely each film is: films with frequent words more, decades and numbers of words more evenly than in the table."""
+    decades, lengths = Counter(f.year // 10 for f in known), Counter(len(f.words) for f in known)
+    worded = np.array([1 + 2 * any(w in vocabulary() for w in f.words) for f in known])
+    weights = worded / np.array([decades[f.year // 10] * lengths[len(f.words)] for f in known]) ** 0.6
     return weights / weights.sum()
 
 
@@ -193,7 +194,7 @@ def candidates(film: Film, rng: np.random.Generator) -> Iterator[Candidate]:
     outside = [str(w) for w in rng.choice(vocabulary(), 12, replace=False) if w not in film.words]
     yield Candidate("genre", film.genre.lower(), film.title, "genre", caps=(("genre", 0.16),))
     yield Candidate("decade", f"{film.year // 10 * 10}s", film.title, "decade", caps=(("decade", 0.2),))
-    yield Candidate("length", str(len(film.words)), film.title, "length", caps=(("length", 0.27),))
+    yield Candidate("length", str(len(film.words)), film.title, "length", caps=(("length", 0.3),))
     for word in inside + outside[:6]:
         caps = (("word", 0.5), (f"word/{word}", 0.5))
         yield Candidate("word", "yes" if word in inside else "no", film.title, "word", {"word": word}, caps)
