@@ -53,10 +53,13 @@ def _examined(*, full: bool) -> Iterator[tuple[str, str, str]]:
     yield "pictures", "the pack" if pack.exists() else f"no {pack}", "" if pack.exists() else "check out data/pack again"
 
     free = shutil.disk_usage(paths.root()).free / 1e9
-    yield "disk", f"{free:.0f} GB free", "" if free > 2 else "free 2 GB"
-    import torch
+    yield "disk", f"{free:.0f} GB free", "" if free > 2 else "make room for 2 GB"
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (the pocket tier needs none)"
+    gpu = "no GPU (the pocket tier needs none)"
+    if shutil.which("nvidia-smi"):  # torch takes seconds to import
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "a GPU that torch cannot use"
     yield "machine", f"{provenance.cores()} cores of {provenance.processor()}, {gpu}", ""
 
 
@@ -75,18 +78,24 @@ def assets(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
-    from peftlab import execute, grid
+    from peftlab import grid
 
-    counts = execute.run_grid(grid.read(args.grid), again_stale=args.again_stale, live=not args.plain)
+    study = grid.read(args.grid)  # before execute is imported: a mistake in a grid is told at once
+    from peftlab import execute
+
+    counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain)
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return 1 if counts["failed"] or counts["blocked"] or counts["stale"] else 0
 
 
 def status(args: argparse.Namespace) -> int:
     """Say which runs of a grid are done, running, failed, stale or missing."""
-    from peftlab import execute, grid
+    from peftlab import grid
 
-    execute.status(grid.read(args.grid))
+    study = grid.read(args.grid)
+    from peftlab import execute
+
+    execute.status(study)
     return 0
 
 
