@@ -13,7 +13,7 @@ SPLITS = [(name, split) for name, card in datasets.DATASETS.items() for split in
 
 
 @cache
-def first(name: str, split: str, number: int = 600) -> list[Example]:
+def first(name: str, split: str, number: int = 400) -> list[Example]:
     """The first examples of a split, at most `number`."""
     return list(islice(datasets.load(name, split), number))
 

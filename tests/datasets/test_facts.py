@@ -15,9 +15,9 @@ def test_pairs_are_of_one_split() -> None:
     assert 0.12 < len(PAIRS["test"]) / total < 0.3 and len(PAIRS["validation"]) > 20
 
 
-def test_the_split_of_a_pair_does_not_depend_on_the_others() -> None:
-    assert facts._owner("zebra", "legs", kept="eats") == facts._owner("zebra", "legs", kept="lives in")
-    assert facts._owner("zebra", "legs", kept="legs") == "train"
+def test_a_stable_hash_decides_the_split_of_a_pair() -> None:
+    owners = {facts._owner(name, "legs", kept=False) for name in ("zebra", "hen", "bee", "whale", "owl", "cow", "ant", "fox", "bear", "rat", "goat", "pig")}
+    assert {"train", "test"} <= owners and facts._owner("zebra", "legs", kept=True) == "train"
 
 
 @pytest.mark.parametrize("split", ["base", "train", "validation", "test"])
