@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,12 @@ def study_answers(run: Any, stage: str, level: float, n: int = 60) -> pd.DataFra
         template = ("present", "random", "popular", "adversarial")[i % 4] if probe else ("count", "kind")[i % 2]
         truth = ("yes" if template == "present" else "no") if probe else ("two", "three", "four")[i % 3] if template == "count" else ("bird", "fruit")[i % 5 == 0]
         choices = [] if probe or template == "count" else ["bird", "fruit", "tool", "plant"]
-        wrong = ("no" if truth == "yes" else "yes") if probe else "plant"
+        wrong = ("no" if truth == "yes" else "yes") if probe else "plant" if choices else MARKUP[i % 2]
         said = truth if rng.random() < level / 100 else "" if rng.random() < 0.1 else wrong
-        question = f"Is there a thing {i}?" if probe else MARKUP[i] if i < len(MARKUP) else f"Which {template} is it, number {i}?"
+        question = f"Is there a thing {i}?" if probe else f"Which {template} is it, number {i}? {MARKUP[i % 2]}"
         rows.append(
             {"example_id": f"{stage}-{i}", "picture_id": f"p{i // 2}", "asset": f"a{i % 17}", "template": template, "phrasing": i % 3, "question": question,
-             "choices": choices, "answers": [truth], "response": MARKUP[0] if i == 1 and not probe else said}
+             "choices": choices, "answers": [truth], "response": said}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -177,3 +178,15 @@ def write_pictures(name: str = "smoke") -> None:
             for i, r in enumerate(rows.itertuples())
         ]  # fmt: skip
         records.write_examples(dataset, {"test": examples})
+
+
+@pytest.fixture(scope="session")
+def prepare() -> Callable[[], None]:
+    """Prepares the data sets of the made-up study in the work folder of the moment."""
+    return write_pictures
+
+
+@pytest.fixture
+def markup() -> tuple[str, ...]:
+    """Hostile texts that every question of the made-up study holds, and every wrong answer without choices."""
+    return MARKUP

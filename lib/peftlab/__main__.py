@@ -108,18 +108,48 @@ def parameters(args: argparse.Namespace) -> int:
     return 0
 
 
+AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cost": "finetune"}  # notebook -> the stage it reads
+
+
 def report(args: argparse.Namespace) -> int:
-    """Make the tables, the figures and the report from what ran here."""
+    """Collect what ran here, make tables and figures from it, and write the report; 1 if a notebook failed.
+
+    Where nothing of the study ran here, the report is made from the results that there are, collected before or published.
+    """
+    import shutil
+
+    from peftlab import execute, grid, kernels, metrics, paths, records
     from peftlab import report as room
 
-    return room.build(args.study)
+    study = grid.read(args.study)
+    kernels.warm_up()
+    there = [folder / study.name for folder in (paths.results(), paths.published_results()) if (folder / study.name).exists()]
+    if there and not any((paths.runs() / run.id).exists() for run in study.runs):
+        print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
+    else:
+        folder = records.collect(study.name, study.runs, judge=metrics.judge, score=metrics.score, stages=study.stages, probe=metrics.PROBE)
+        print(f"collected {len(study.runs)} runs in {folder}")
+    for name in ("facts", "figures", "notebooks"):
+        shutil.rmtree(paths.build() / name, ignore_errors=True)
+    for notebook, stage in AGGREGATE.items():
+        if stage in study.stages:
+            try:
+                print(f"executed {execute.aggregate(notebook, study.name)}")
+            except execute.StageFailed as failed:
+                print(f"peftlab report: {failed}", file=sys.stderr)
+                return 1
+    made = room.build(study.name)
+    print(f"wrote {made.html}\nwrote {made.pdf}")
+    return 0
 
 
 def publish(args: argparse.Namespace) -> int:
     """Renew the tracked results, figures and report; refused unless code, notebooks and lock file are committed."""
     from peftlab import report as room
 
-    return room.publish(args.study)
+    for folder in room.publish(args.study):
+        print(f"renewed {folder}")
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:

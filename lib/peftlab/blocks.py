@@ -65,7 +65,8 @@ class Heading:
         return f'<h{self.level + 1} id="{html.escape(self.key)}">{number}{_html(self.spans)}</h{self.level + 1}>'
 
     def typst(self, folder: Path) -> str:
-        return f"#headline({self.level}, {literal(self.number)}, {_typst(self.spans)}, {literal(self.key)})"
+        flush = "#place.flush()\n" if self.level == 1 else ""  # figures stay in their section
+        return f"{flush}#headline({self.level}, {literal(self.number)}, {_typst(self.spans)}, {literal(self.key)})"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,9 @@ class Figure:
         return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, {drawing})"
 
 
+LONG = 26  # rows: a table with more may break over pages in print
+
+
 @dataclass(frozen=True)
 class Tabular:
     """A table with its number and caption, which stands above it."""
@@ -143,7 +147,7 @@ class Tabular:
         return f'<figure class="table" id="{html.escape(self.key)}">{caption}<div class="scroll" tabindex="0">{tables.as_html(self.table)}</div></figure>'
 
     def typst(self, folder: Path) -> str:
-        return f"#captioned({literal('Table')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, {tables.as_typst(self.table)})"
+        return f"#captioned({literal('Table')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, {tables.as_typst(self.table)}, long: {str(len(self.table.rows) > LONG).lower()})"
 
 
 @dataclass(frozen=True)
@@ -166,13 +170,13 @@ MARKS = {"right": "✓", "wrong": "✗", "unparsed": "?"}
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cards side by side, as one numbered figure; in print only the first `shown`."""
+    """Cards side by side, as one numbered figure; in print only `shown` of them, the first of each place in turn."""
 
     key: str
     number: int
     spans: tuple[Span, ...]
     cards: tuple[Card, ...] = field(repr=False)
-    shown: int = 8
+    shown: int
 
     def html(self) -> str:
         cards = "\n".join(self._card(card) for card in self.cards)
@@ -189,7 +193,9 @@ class Gallery:
 
     def typst(self, folder: Path) -> str:
         cards = []
-        for i, card in enumerate(self.cards[: self.shown]):
+        places = [card.place for card in self.cards]
+        turn = sorted(range(len(places)), key=lambda i: (places[:i].count(places[i]), i))[: self.shown]
+        for i, card in enumerate(self.cards[j] for j in sorted(turn)):
             name = f"{self.key}-{i}.png"
             card.image.save(folder / name)
             said = "".join(f"({literal(MARKS[o])}, {literal(w)}, {literal(t[:60] or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)

@@ -17,13 +17,14 @@ def arm(row: Row) -> str:
     return style.label("method", row["method"]) + ("" if alone else f" ({style.label('connector', row['connector'])})")
 
 
-def _and(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: "a, b and c"; "none" of none."""
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
 
 def _share(row: Row) -> str:
-    return f"{number(row['mean'])} %" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
+    return f"{number(row['mean'])}\u00a0%" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
 
 
 def _points(row: Row) -> str:
@@ -50,7 +51,7 @@ def best(facts: Facts) -> list[str]:
         base = [f"the untouched base has {_share(r)}" for r in mine if r["method"] == "none"]
         names = {b["baseline"]: b for b in main["baselines"] if b["dataset"] == dataset}
         others = [f"{word} {_share(names[b])}" for b, word in (("majority", "always giving the most frequent answer"), ("chance", "chance")) if b in names]
-        text = f"On {_place(top)}, {top['group']} by the base, the highest mean is that of {arm(top)}: {_share(top)}, n = {number(top['n'], 0)}"
+        text = f"On {_place(top)}, {top['group']} by the base, the highest mean is that of {arm(top)}: {_share(top)}, n\u00a0=\u00a0{number(top['n'], 0)}"
         said.append("; ".join([text, *base, *others]) + ".")
         counts = main["to_best_tally"].get(dataset)
         if counts:
@@ -60,9 +61,11 @@ def best(facts: Facts) -> list[str]:
 
 def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) -> str:
     """One sentence: how many are higher, lower, and not distinguishable, and which."""
-    named = {word: _and(arm(r) for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
-    parts = [f"{counts[word]} {word} ({named[word]})" if counts[word] else f"none {word}" for word in ("higher", "lower")]
-    return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE]} not distinguishable from it."
+    parts = []
+    for word in ("higher", "lower"):
+        named = listed(arm(r) for r in rows if r["verdict"] == word)
+        parts.append(f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word} ({named})" if counts[word] else f"none is {word}")
+    return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE] or 'none'} not distinguishable from it."
 
 
 def to_base(facts: Facts) -> list[str]:
@@ -82,7 +85,7 @@ def to_shuffled(facts: Facts) -> list[str]:
         SURE: "that it learned to see, and not only how answers look, is not shown",
     }
     return [
-        f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n = {number(r['n'], 0)}; {means[r['verdict']]}."
+        f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; {means[r['verdict']]}."
         for r in facts["main_results"]["to_shuffled"]
     ]
 
@@ -92,9 +95,9 @@ def to_frozen(facts: Facts) -> list[str]:
     said, main = [], facts["main_results"]
     for dataset, counts in main["to_frozen_tally"].items():
         rows = [r for r in main["to_frozen"] if r["dataset"] == dataset]
-        words = {word: _and(f"{style.label('method', r['method'])}, {_points(r)}" for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
-        parts = [f"{counts[word]} {word} ({words[word]})" if counts[word] else f"none {word}" for word in words]
-        said.append(f"With the connector tuned as well, of {counts['all']} methods on {style.label('dataset', dataset)} {parts[0]}, {parts[1]}, and {counts[SURE]} not distinguishable.")
+        words = {word: "; ".join(f"{style.label('method', r['method'])}, {_points(r)}" for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
+        parts = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word} ({words[word]})" if counts[word] else f"none is {word}" for word in words]
+        said.append(f"On {style.label('dataset', dataset)}, with the connector tuned as well, {parts[0]}, {parts[1]}, and {counts[SURE] or 'none'} of {counts['all']} not distinguishable.")
     return said
 
 
@@ -111,14 +114,14 @@ def hallucination(facts: Facts) -> list[str]:
     base = [r for r in probe["scores"] if r["method"] == "none"]
     tuned = [r for r in probe["scores"] if r["method"] not in ("none", None)]
     always = [r for r in probe["scores"] if r["method"] is None]
-    said = [f"The untouched base answers {_share(r)} of the probe right (n = {number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
+    said = [f"The untouched base answers {_share(r)} of the probe right (n\u00a0=\u00a0{number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
     for d, counts in probe["to_base_tally"].items():
         rows = [r for r in probe["to_base"] if r["dataset"] == d]
         said.append(_split(rows, counts, f"Of {counts['all']} models tuned on {style.label('dataset', d)}", "the base"))
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
-        said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])} % of its answers.")
+        said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
     return said
 
 
@@ -143,7 +146,7 @@ def limits(facts: Facts) -> list[str]:
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else many + ".",
         f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
-        f"The intervals are those of {main['design']['level']} % each. There are {main['comparisons']} paired comparisons in the tables, not corrected for their number: some that exclude zero will do so by accident.",
+        f"The intervals are those of {main['design']['level']}\u00a0% each. There are {main['comparisons']} paired comparisons in the tables, not corrected for their number: some that exclude zero will do so by accident.",
     ]
     return said
 
@@ -157,8 +160,10 @@ def failed(facts: Facts) -> list[str]:
     for r in main["to_shuffled"]:
         if r["verdict"] != "higher":
             said.append(f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}.")
-    for r in main["unreadable"]:
-        said.append(f"{arm(r)} on {_place(r)} left {number(r['share'])} % of its answers unreadable.")
+    bad = main["unreadable"]
+    if bad:
+        worst = max(bad, key=lambda r: r["share"])
+        said.append(f"{number(len(bad), 0)} of {main['models']} models left more than {main['unreadable_above']}\u00a0% of their answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
     return said or ["By these numbers nothing failed outright: no tuned model is below the base, and no control stayed level."]
 
 

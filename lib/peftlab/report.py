@@ -161,7 +161,7 @@ class _Writer:
     def _gallery(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
         pictures = _pictures(self.facts)
         if pictures:
-            yield Gallery(key, self._number(key), self._caption(content), tuple(_cards(self.facts, pictures, answers=key == "answers")))
+            yield Gallery(key, self._number(key), self._caption(content), tuple(_cards(self.facts, pictures, answers=key == "answers")), int(attributes["print"]))
         else:
             yield Paragraph((Span("The pictures are not shown: the data sets of these answers are not prepared on the machine that made this report."),))
 
@@ -247,7 +247,7 @@ def words(facts: Facts) -> dict[str, str]:
     if "main_results" not in facts:
         return {}
     design, origins = facts["main_results"]["design"], facts["provenance"]
-    parameters = " and ".join(f"{scaled(n, tables.PARAMETERS)} in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
+    parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
     few = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     tuned = {r["method"] for r in facts["main_results"]["scores"]} - {"none", "full"}
     counted = number(design["runs"], 0)

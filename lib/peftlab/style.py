@@ -133,7 +133,7 @@ def printable(text: str) -> str:
     shown = []
     for character in text:
         if character.isspace():
-            shown.append(" " if character != "\n" else "\n")
+            shown.append(character if character in "\n\u00a0" else " ")
         elif unicodedata.category(character)[0] == "C" or character in "\ufe0e\ufe0f":
             continue
         elif ord(character) in _letters():

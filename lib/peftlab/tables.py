@@ -26,8 +26,8 @@ def rate(value: Any) -> str:
 
 
 def bounds(low: Any, high: Any) -> str:
-    """An interval in brackets, or a dash where there is none."""
-    return "–" if low is None or pd.isna(low) else f"[{number(low)}, {number(high)}]"
+    """An interval in brackets that do not break over lines, or a dash where there is none."""
+    return "–" if low is None or pd.isna(low) else f"[{number(low)},\u00a0{number(high)}]"
 
 
 def scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
@@ -35,7 +35,7 @@ def scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
     if value is None or pd.isna(value):
         return "–"
     size, unit = next(((s, u) for s, u in units if abs(value) >= s), units[-1])
-    return f"{value / size:.{max(0, 2 - len(str(int(abs(value) / size))) + 1) if value % size else 0}f} {unit}".strip()
+    return f"{value / size:.{max(0, 2 - len(str(int(abs(value) / size))) + 1) if value % size else 0}f}\u00a0{unit}".strip()
 
 
 PARAMETERS = ((1e9, "B"), (1e6, "M"), (1e3, "k"), (1, ""))
@@ -180,7 +180,7 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
         rules |= {i} if last not in (None, tuned) else set()
         who = ("Always yes", "–") if always else _who(row)
         rest = [number(row[name]) for name in metrics.PROBE[1:]]
-        rows.append((tuned, *who, _estimate(row), *rest, "–" if always else _unparsed([row])))
+        rows.append((tuned if tuned != last else "", *who, _estimate(row), *rest, "–" if always else _unparsed([row])))
         last = tuned
     shown = [metrics.METRICS[name].label for name in metrics.PROBE]
     return Table(("Tuned on", "Method", "Connector", *shown, "Unparsed"), tuple(rows), "lll" + "r" * (len(shown) + 1), frozenset(rules))

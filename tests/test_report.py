@@ -1,0 +1,304 @@
+"""The report from a made-up study: two forms of one document, hostile texts as texts, every number from facts."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import typst
+
+from peftlab import __main__, blocks, findings, paths, records, report, style, tables
+from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
+
+AGGREGATE = list(__main__.AGGREGATE)
+NUMBER = r"\d[\d,]*(?:\.\d+)?"
+
+
+def perform(notebook: str) -> dict[str, Any]:
+    """The cells of an aggregate notebook, in this process; returns their names."""
+    names: dict[str, Any] = {}
+    for cell in nbformat.read(paths.notebooks() / f"{notebook}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{notebook}:{cell.id}", "exec"), names)
+    plt.close("all")
+    return names
+
+
+@pytest.fixture(scope="module")
+def made(written: Path, prepare: Callable[[], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which the aggregate notebooks have run; made once, copied by `built`."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFTLAB_WORK", str(folder))
+        shutil.copytree(written, folder / "results" / "smoke")
+        prepare()
+        for notebook in AGGREGATE:
+            perform(notebook)
+    return folder
+
+
+@pytest.fixture
+def built(made: Path, work: Path, cache: Path) -> Path:
+    """A copy of that work folder for one test."""
+    return Path(shutil.copytree(made, work, dirs_exist_ok=True))
+
+
+class Page(HTMLParser):
+    """Collects tags, their attributes, and texts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.style = False
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.style = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.style else data
+
+
+def squeezed(text: str) -> str:
+    """A text without any blanks: lines of a PDF break anywhere."""
+    return re.sub(r"\s+", "", text)
+
+
+def test_both_forms_are_built_and_self_contained(built: Path, markup: tuple[str, ...]) -> None:
+    made = report.build("smoke")
+    page = Page(made.html.read_text())
+    kinds = {tag for tag, _ in page.tags}
+    assert not kinds & {"script", "iframe", "link", "object", "form"}
+    for tag, attributes in page.tags:
+        assert all((attributes.get(name) or "data:").startswith("data:") for name in ("src", "srcset")), tag
+        assert tag != "img" or attributes["alt"]
+        assert not any(name.startswith("on") for name in attributes)
+    for text in markup:
+        assert squeezed(text) in squeezed(page.text)
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert all(a["href"][1:] in ids for tag, a in page.tags if tag == "a" and a["href"].startswith("#"))
+    assert made.pdf.read_bytes().startswith(b"%PDF") and b"pdfuaid:part>1<" in made.pdf.read_bytes()
+    assert json.loads(made.facts.read_text()) == records.read_facts("smoke")
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext reads the PDF back")
+def test_the_pdf_shows_markup_as_text_and_numbers_its_pages(built: Path, markup: tuple[str, ...]) -> None:
+    made = report.build("smoke")
+    text = subprocess.run(["pdftotext", "-layout", made.pdf, "-"], capture_output=True, text=True, check=True).stdout
+    words = squeezed(subprocess.run(["pdftotext", "-raw", made.pdf, "-"], capture_output=True, text=True, check=True).stdout)
+    assert all(part in words for part in ("<script>alert", '#eval("1")', "$x$*no*", "⟨foxface⟩fox|pipe"))
+    for number, page in enumerate(text.rstrip("\f").split("\f"), 1):
+        assert page.rstrip().endswith(str(number))
+    for heading in ("1 Question", "2.2 Tuning methods", "4.1 Accuracy", "5 Limits", "References"):
+        assert squeezed(heading) in words
+
+
+def test_the_same_facts_give_the_same_bytes(built: Path) -> None:
+    first = report.build("smoke")
+    before = {file: file.read_bytes() for file in (first.html, first.pdf, first.facts)}
+    report.build("smoke")
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+def test_everything_is_numbered_once(built: Path) -> None:
+    _, _, content = report.document(records.read_facts("smoke"))
+    for kinds in ((Figure, Gallery), (Tabular,)):
+        assert [b.number for b in content if isinstance(b, kinds)] == list(range(1, 1 + sum(isinstance(b, kinds) for b in content)))
+    numbers = [b.number for b in content if isinstance(b, Heading) and b.number]
+    assert numbers[:4] == ["1", "2", "2.1", "2.2"] and len(numbers) == len(set(numbers))
+    entries = content[-1]
+    assert isinstance(entries, Listing) and entries.labels[:2] == ("[1]", "[2]")
+    assert all(len(plain(item)) > 40 for item in entries.items)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def prose(content: list[Any]) -> str:
+    """Running text: paragraphs and lists, without the references."""
+    spans = [b.spans for b in content if isinstance(b, Paragraph)] + [item for b in content if isinstance(b, Listing) and not b.labels for item in b.items]
+    return " ".join("".join(s.text for s in group if s.kind != "link") for group in spans)
+
+
+def allowed(value: Any) -> set[str]:
+    """Every way in which a fact may be written in prose."""
+    if isinstance(value, dict):
+        return {w for k, v in value.items() for w in allowed(v) | allowed(k)}
+    if isinstance(value, list):
+        return {w for v in value for w in allowed(v)}
+    if isinstance(value, bool) or value is None:
+        return set()
+    if isinstance(value, str):
+        return set(re.findall(NUMBER, value))
+    texts = [tables.number(abs(value), digits) for digits in (0, 1)] + [tables.number(abs(value) / 60, 0), tables.number(abs(value) / 3600)]
+    texts += [tables.scaled(abs(value), units) for units in (tables.PARAMETERS, tables.BYTES)]
+    return {w for text in texts for w in re.findall(NUMBER, text)}
+
+
+def names() -> str:
+    """Names with figures in them ("LLaVA-1.5"), as the template writes them."""
+    return (paths.report() / "template.md").read_text()
+
+
+def test_every_number_in_prose_is_a_fact(built: Path) -> None:
+    facts = records.read_facts("smoke")
+    _, _, content = report.document(facts)
+    text = prose(content)
+    for name in re.findall(r"[A-Za-z][\w.-]*\d[\w.-]*\w", names()):
+        text = text.replace(name, "")
+    found = re.findall(NUMBER, text)
+    assert len(found) > 100
+    assert sorted(set(found) - allowed(facts)) == []
+
+
+def test_a_number_that_is_no_fact_would_be_found(built: Path) -> None:
+    assert not {"12345.6"} & allowed(records.read_facts("smoke"))
+
+
+def test_no_number_is_typed_in_the_template() -> None:
+    source = re.sub(r"\{[.#][^}]*\}|\[@[^\]]*\]|print=\"\d+\"", "", names().split("---", 2)[2])
+    source = re.sub(r"[A-Za-z][\w.-]*\d[\w.-]*", "", source)
+    assert re.findall(r"\d+", source) == []
+
+
+# ---------------------------------------------------------------- what is refused, and what is left out
+
+
+def test_without_prepared_pictures_the_report_says_so(built: Path) -> None:
+    shutil.rmtree(paths.prepared())
+    page = Page(report.build("smoke").html.read_text())
+    assert "The pictures are not shown" in page.text and 'class="card"' not in str(page.tags)
+
+
+def test_a_study_without_probe_costs_and_controls_has_no_such_sections(built: Path) -> None:
+    for name in ("hallucination", "cost"):
+        (paths.build() / "facts" / f"{name}.json").unlink()
+    file = paths.build() / "facts" / "main_results.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "to_shuffled": [], "to_frozen": []}))
+    text = Page(report.build("smoke").html.read_text()).text
+    assert "Sight or format" not in text and "POPE" not in text and "[16]" not in text
+    assert "Accuracy" in text
+
+
+def test_a_figure_without_alternative_text_is_refused(built: Path) -> None:
+    with pytest.raises(ValueError, match="'x' has no alternative text"):
+        Figure("x", 1, (), " ", paths.build() / "figures" / "main_results.svg")
+
+
+def test_print_refuses_a_picture_without_alternative_text(built: Path, tmp_path: Path) -> None:
+    shutil.copy(paths.build() / "figures" / "main_results.svg", tmp_path / "a.svg")
+    (tmp_path / "a.typ").write_text('#set document(title: "x")\n#image("a.svg")')
+    with pytest.raises(typst.TypstError, match="alt"):
+        typst.compile(str(tmp_path / "a.typ"), format="pdf", pdf_standards=["ua-1"], font_paths=[str(style.fonts())])
+
+
+def test_facts_of_another_study_and_a_missing_figure_are_sentences(built: Path) -> None:
+    with pytest.raises(ValueError, match="holds facts of study 'smoke', not 'main'"):
+        report.build("main")
+    (paths.build() / "figures" / "to_base.svg").unlink()
+    with pytest.raises(FileNotFoundError, match="the figure to_base is not drawn"):
+        report.build("smoke")
+
+
+def test_an_unknown_citation_is_named() -> None:
+    with pytest.raises(ValueError, match="'nobody2020' is cited, but report/references.bib has no such entry"):
+        report.references(["nobody2020"])
+
+
+def test_every_paper_of_a_method_card_is_in_the_bibliography() -> None:
+    from peftlab import methods
+
+    keys = [card.paper for card in methods.METHODS.values() if card.paper]
+    entries = report.references(keys)
+    assert list(entries) == list(dict.fromkeys(keys))
+    assert "LoRA" in plain(entries["hu2022lora"])
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def row(**values: Any) -> dict[str, Any]:
+    """A comparison as the facts hold it."""
+    return {"method": "lora", "connector": "frozen", "dataset": "scenes", "mean": 5.0, "low": 1.0, "high": 9.0, "n": 200, "verdict": "higher", **values}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "what it learned, it learned from the pictures"),
+        ({"mean": 1.0, "low": -2.0, "high": 4.0, "verdict": "not distinguishable"}, "is not shown"),
+        ({"mean": -5.0, "low": -9.0, "high": -1.0, "verdict": "lower"}, "did it harm"),
+    ],
+)
+def test_a_control_is_read_by_its_interval(values: dict[str, Any], said: str) -> None:
+    (sentence,) = findings.to_shuffled({"main_results": {"to_shuffled": [row(**values)]}})
+    assert said in sentence and tables.number(row(**values)["mean"]) in sentence
+
+
+def test_not_distinguishable_is_said() -> None:
+    rows = [row(method="lora"), row(method="ia3", verdict="not distinguishable"), row(method="prefix", verdict="lower")]
+    tally = {"scenes": {"higher": 1, "lower": 1, "not distinguishable": 1, "all": 3}}
+    (sentence,) = findings.to_base({"main_results": {"to_base": rows, "to_base_tally": tally}})
+    assert sentence == (
+        "Of 3 tuned models on Scenes, 1 is higher (LoRA (connector frozen)) than the untouched base, 1 is lower (Prefix-Tuning (connector frozen)), and 1 not distinguishable from it."
+    )
+
+
+# ---------------------------------------------------------------- publishing
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder to publish into, with the real template, whose code counts as committed."""
+    root = tmp_path / "project"
+    shutil.copytree(paths.report(), root / "report", ignore=shutil.ignore_patterns("build"))
+    monkeypatch.setenv("PEFTLAB_ROOT", str(root))
+    monkeypatch.setattr(report.provenance, "dirty", lambda: False)
+    report.build("smoke")
+    return root
+
+
+def test_publish_copies_results_figures_and_report(project: Path) -> None:
+    report.publish("smoke")
+    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "provenance.json"}
+    assert (project / "figures" / "main_results.svg").exists() and (project / "report" / "study.pdf").exists()
+    assert (project / "report" / "template.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"stages": 1}, "is of other results")],
+)
+def test_publish_refuses_what_cannot_be_traced(project: Path, change: dict[str, Any], message: str) -> None:
+    file = paths.results() / "smoke" / "provenance.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        report.publish("smoke")
+    assert not (project / "figures").exists() and not (project / "report" / "study.pdf").exists()
+
+
+def test_publish_refuses_uncommitted_code_and_large_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(report.LIMITS, "results", 10)
+    with pytest.raises(ValueError, match="results of 'smoke' are"):
+        report.publish("smoke")
+    monkeypatch.setattr(report.provenance, "dirty", lambda: True)
+    with pytest.raises(ValueError, match="differ from the commit"):
+        report.publish("smoke")
+    assert not (project / "figures").exists()
+
+
+def test_blocks_of_both_forms_hold_the_same_texts(built: Path) -> None:
+    _, _, content = report.document(records.read_facts("smoke"))
+    page = squeezed(Page(blocks.as_html(content)).text)
+    assert all(squeezed(plain(b.spans)) in page for b in content if isinstance(b, Paragraph))
