@@ -15,13 +15,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from peftlab import __main__, execute, models, paths, records
+from peftlab import __main__, board, execute, models, paths, records, tasks
 from peftlab.grid import Study
 from peftlab.run import Run
 
 BROKEN = Path(__file__).parent / "broken"  # notebooks named for what they break
 TINY = {"model": "tiny-mlp", "precision": "fp32", "steps": 3, "test_size": 8, "probe_size": 6}
-SHIPPED = dict(execute.NOTEBOOKS)
+SHIPPED = dict(tasks.NOTEBOOKS)
 
 
 def study(*runs: Run, stages: tuple[str, ...] = ("finetune", "evaluate", "probe")) -> Study:
@@ -91,20 +91,20 @@ def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_plan_prepares_first_tunes_once_and_never_tunes_the_base(work: Path) -> None:
     runs = [run(method=m, test_pictures=p, dataset=d) for d in ("scenes", "icons_choice") for m in ("none", "lora") for p in ("true", "blank")]
-    tasks = execute.plan(study(*runs))
+    planned = tasks.plan(study(*runs))
     done = set()
-    for task in tasks:
+    for task in planned:
         assert set(task.needs) <= done, f"{task.name} comes before what it reads"
         done.add(task.folder)
-    stages = [task.stage for task in tasks]
-    assert {s: stages.count(s) for s in execute.NOTEBOOKS} == {"prepare": 2, "finetune": 2, "evaluate": 8, "probe": 4}
+    stages = [task.stage for task in planned]
+    assert {s: stages.count(s) for s in tasks.NOTEBOOKS} == {"prepare": 2, "finetune": 2, "evaluate": 8, "probe": 4}
     assert "prepare" not in stages[2:]
-    assert len(execute.plan(study(run(), stages=("evaluate",)))) == 2
+    assert len(tasks.plan(study(run(), stages=("evaluate",)))) == 2
 
 
 def test_a_task_that_reads_what_failed_is_blocked_and_the_others_go_on(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(execute.NOTEBOOKS, "finetune", str(BROKEN / "raises.ipynb"))
-    monkeypatch.setitem(execute.NOTEBOOKS, "evaluate", str(BROKEN / "ends_early.ipynb"))
+    monkeypatch.setitem(tasks.NOTEBOOKS, "finetune", str(BROKEN / "raises.ipynb"))
+    monkeypatch.setitem(tasks.NOTEBOOKS, "evaluate", str(BROKEN / "ends_early.ipynb"))
     of = study(run(), run(method="none"), stages=("finetune", "evaluate"))
     assert execute.run_grid(of, live=False) == {"done": 0, "skipped": 1, "failed": 2, "blocked": 1, "stale": 0}
     failure = json.loads((paths.runs() / run().id / "finetune.failure.json").read_text())
@@ -125,7 +125,7 @@ def test_a_study_is_executed_once_survives_failures_and_names_what_is_stale(tiny
     assert "1000 examples asked of icons_choice/train, which has 48" in json.loads(failure.read_text())["error"]
     assert "[8/10]" in capsys.readouterr().out
     assert {p.name for p in records.stage_folder(good, "finetune").parent.iterdir()} == {"finetune", "finetune.ipynb", "evaluate", "probe"}
-    assert execute.status(study(bad, good, base)) == {"done": 7, "running": 0, "failed": 1, "blocked": 0, "stale": 0, "to do": 2}
+    assert board.status(study(bad, good, base)) == {"done": 7, "running": 0, "failed": 1, "blocked": 0, "stale": 0, "to do": 2}
 
     before, failed = times(), failure.stat().st_mtime_ns
     assert execute.run_grid(study(bad, good, base), live=False) == {"done": 0, "skipped": 7, "failed": 1, "blocked": 2, "stale": 0}
@@ -201,21 +201,21 @@ def eventually(holds: Callable[[], object], *, seconds: float = 20) -> bool:
 
 
 def test_a_stage_that_another_executor_holds_is_waited_for(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(execute.NOTEBOOKS, "evaluate", str(BROKEN / "raises.ipynb"))
+    monkeypatch.setitem(tasks.NOTEBOOKS, "evaluate", str(BROKEN / "raises.ipynb"))
     of = study(run(method="none"), stages=("evaluate",))
-    task = execute.plan(of)[-1]
+    task = tasks.plan(of)[-1]
     task.lock.parent.mkdir(parents=True)
     with task.lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         other.write(str(os.getpid()))
         other.flush()
-        assert execute.status(of)["running"] == 1
+        assert board.status(of)["running"] == 1
         monkeypatch.setattr(time, "sleep", lambda _: finish(task))
         assert execute.run_grid(of, live=False)["skipped"] == 2
     assert not task.failure.exists()
 
 
-def finish(task: execute.Task) -> None:
+def finish(task: tasks.Task) -> None:
     """The other executor finishes the stage."""
     stage = records.open_stage(task.run, task.stage, inputs=records.inputs(task.run, task.stage, base=models.digest("tiny-mlp")))
     stage.finish()
@@ -224,15 +224,15 @@ def finish(task: execute.Task) -> None:
 def test_the_lock_of_a_dead_process_is_taken_over(work: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
-    task = execute.Task(run(), "finetune", work / "runs" / "x" / "finetune")
+    task = tasks.Task(run(), "finetune", work / "runs" / "x" / "finetune")
     task.lock.parent.mkdir(parents=True)
     task.lock.write_text(str(dead.pid))
     left = [task.folder.with_name(f".finetune.{pid}") for pid in (dead.pid, os.getpid())]
     [folder.mkdir() for folder in left]
-    with execute._locked(task) as mine, execute._locked(task) as other:
+    with tasks.locked(task) as mine, tasks.locked(task) as other:
         assert mine and not other
         assert task.lock.read_text() == str(os.getpid())
-    execute._sweep(task)
+    tasks.sweep(task)
     assert not task.lock.exists()
     assert [folder.exists() for folder in left] == [False, True], "only what a dead process left is removed"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import execute, grid, methods, models, paths
+from peftlab import grid, methods, models, paths, tasks
 from peftlab.run import Run
 
 FILES = sorted(paths.grids().glob("*.yaml"))
@@ -25,7 +25,7 @@ def test_a_grid_is_as_large_as_it_says_and_named_like_its_file(file: Path) -> No
     study = grid.read(file)
     assert study.name == file.stem
     assert len(set(study.runs)) == len(study.runs) > 0
-    assert len({task.folder for task in execute.plan(study)}) == len(execute.plan(study))
+    assert len({task.folder for task in tasks.plan(study)}) == len(tasks.plan(study))
 
 
 def test_the_smoke_grid_has_every_method_connector_and_notebook() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbclient.exceptions import DeadKernelError
 
 from peftlab import kernels, paths, records
 from peftlab.board import Board
@@ -67,10 +68,11 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
         cell, text = _failing_cell(output), f"{error.ename}: {error.evalue}"
         what = f"cell {cell} of {source.name} raised {text.splitlines()[0][:300]}"
         raise StageFailed(what=what, cell=cell, error=text, out_of_memory=_speaks_of_memory(text), **facts) from error
-    except Exception as error:  # a dead kernel, or one that never answered: whatever it is, it is recorded and others go on
+    except Exception as error:  # a dead kernel, one that never answered: whatever it is, it is recorded and others go on
         cell, memory, code = _failing_cell(output), _killed_for_memory() > killed, kernels.last_exit()
         ended = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
-        what = f"the kernel of {source.name} died in cell {cell}{ended}{': the system had no memory left' if memory else ''}"
+        dead = f"the kernel of {source.name} died in cell {cell}{ended}{': the system had no memory left' if memory else ''}"
+        what = dead if isinstance(error, DeadKernelError) else f"{source.name} stopped in cell {cell}: {error}"
         raise StageFailed(what=what, cell=cell, error=f"{type(error).__name__}: {error}", out_of_memory=memory, **facts) from error
 
 

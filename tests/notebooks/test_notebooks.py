@@ -13,11 +13,11 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 
-from peftlab import execute, kernels, paths, records
+from peftlab import execute, kernels, paths, records, tasks
 from peftlab.run import CONTROLS, Run
 
 EVERY = sorted(paths.notebooks().glob("*.ipynb"))
-PIPELINE = [paths.notebooks() / f"{name}.ipynb" for name in execute.NOTEBOOKS.values()]
+PIPELINE = [paths.notebooks() / f"{name}.ipynb" for name in tasks.NOTEBOOKS.values()]
 LONGEST, CELLS = 12, 30  # lines of a code cell (the parameters cell apart: an axis a line), cells of a notebook
 
 

@@ -1,0 +1,121 @@
+"""The progress of a study as people see it: a live table, a line per stage, or a look from another terminal."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from peftlab.grid import Study
+from peftlab.tasks import NOTEBOOKS, States, Task, plan
+
+COLUMNS = ("done", "running", "failed", "blocked", "stale", "to do")
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "blocked": "magenta", "stale": "yellow", "to do": "default"}
+
+
+def status(study: Study) -> dict[str, int]:
+    """Print how far a study is, by its files, whoever executes it; returns the counts of `COLUMNS`."""
+    tasks, states = plan(study), States()
+    found = {task.folder: states.seen(task) for task in tasks}
+    console = Console()
+    console.print(_table(study, tasks, found))
+    for task in tasks:
+        if found[task.folder] in ("failed", "stale", "running"):
+            said = f": {json.loads(task.failure.read_text())['what']}" if found[task.folder] == "failed" else ""
+            console.print(Text(f"{found[task.folder]:>8}  {task.name}{said}", style=COLOURS[found[task.folder]]))
+    counts = Counter(found.values())
+    return {column: counts[column] for column in COLUMNS}
+
+
+def _table(study: Study, tasks: list[Task], found: dict[Path, str], *, eta: str | None = None) -> Table:
+    table = Table(title=f"{study.name}: {len(study.runs)} runs", title_justify="left", caption=eta and f"about {eta} to go", caption_justify="left")
+    table.add_column("notebook")
+    for column in COLUMNS:
+        table.add_column(column, justify="right", style=COLOURS[column])
+    for stage, notebook in NOTEBOOKS.items():
+        counts = Counter(found.get(task.folder, "to do") for task in tasks if task.stage == stage)
+        if counts:
+            table.add_row(notebook, *(str(counts[column] or "–") for column in COLUMNS))
+    return table
+
+
+@dataclass
+class Board:
+    """The progress of a grid: a live table on a terminal, else a line per stage."""
+
+    study: Study
+    tasks: list[Task]
+    outcomes: dict[Path, str]
+    live: bool
+    running: Task | None = None
+    since: float = 0.0
+    note: str = ""
+    failures: list[str] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    _live: Live | None = None
+
+    def __enter__(self) -> "Board":
+        if self.live:
+            self._live = Live(get_renderable=self._render, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.running, self.note = None, ""
+        if self._live:
+            self._live.stop()
+
+    def begin(self, task: Task) -> None:
+        """A stage starts."""
+        self.running, self.since, self.note = task, time.perf_counter(), ""
+        self._say(task, "…")
+
+    def settle(self, task: Task, outcome: str, what: str = "") -> bool:
+        """A stage has its outcome; True, so that the caller can return it."""
+        if task is self.running:
+            took = time.perf_counter() - self.since
+            self.running = None
+            if outcome == "done":
+                self.seconds.setdefault(task.stage, []).append(took)
+                what = f"{took:.1f} s"
+        self.outcomes[task.folder] = outcome
+        if outcome in ("failed", "stale"):
+            self.failures.append(f"{outcome}: {task.name}{': ' if what else ''}{what}")
+        self._say(task, f"{outcome}{': ' if what else ''}{what}")
+        return True
+
+    def show(self, note: str) -> None:
+        """Say once why nothing happens."""
+        if note != self.note and not self._live:
+            print(note, flush=True)
+        self.note = note
+
+    def eta(self) -> str | None:
+        """Minutes and seconds to go, from the mean of each kind of stage done so far; None while there is none."""
+        known = {stage: sum(s) / len(s) for stage, s in self.seconds.items()}
+        if not known:
+            return None
+        usual = max(known.values())
+        left = sum(known.get(task.stage, usual) for task in self.tasks if task.folder not in self.outcomes)
+        left -= min(time.perf_counter() - self.since, known.get(self.running.stage, usual)) if self.running else 0
+        return f"{int(left // 60)}:{int(left % 60):02d}"
+
+    def _say(self, task: Task, what: str) -> None:
+        if not self._live:
+            eta = self.eta()
+            print(f"[{len(self.outcomes)}/{len(self.tasks)}] {task.name} {what}{f' (about {eta} to go)' if eta and what != '…' else ''}", flush=True)
+
+    def _render(self) -> Group:
+        found = {folder: {"skipped": "done"}.get(outcome, outcome) for folder, outcome in self.outcomes.items()}
+        lines = [Text(line, style=COLOURS[line.partition(":")[0]]) for line in self.failures[-10:]]
+        if self.running:
+            found[self.running.folder] = "running"
+            lines.append(Text(f"{self.running.name}  {time.perf_counter() - self.since:.0f} s", style=COLOURS["running"]))
+        if self.note:
+            lines.append(Text(self.note))
+        return Group(_table(self.study, self.tasks, found, eta=self.eta()), *lines)

@@ -1,0 +1,138 @@
+"""What a study asks to be executed, and how far that is on disk."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from peftlab import datasets, models, paths, records
+from peftlab.grid import Study
+from peftlab.run import Run
+
+NOTEBOOKS = {"prepare": "01_prepare_data", "finetune": "02_finetune", "evaluate": "03_evaluate", "probe": "04_probe_hallucination"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One notebook to execute for one run; `folder` exists when it is finished, `needs` are the folders it reads."""
+
+    run: Run
+    stage: str
+    folder: Path
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def copy(self) -> Path:
+        """The executed copy of the notebook, beside the stage's folder."""
+        return self.folder.with_name(f"{self.folder.name}.ipynb")
+
+    @property
+    def failure(self) -> Path:
+        """What is known of its failure, beside the stage's folder."""
+        return self.folder.with_name(f"{self.folder.name}.failure.json")
+
+    @property
+    def lock(self) -> Path:
+        """Held, by flock, while the stage is executed; it holds the executor's process id."""
+        return self.folder.with_name(f".{self.folder.name}.lock")
+
+    @property
+    def name(self) -> str:
+        """What people call it: the notebook's number, the run, what is asked of it."""
+        inner = {"prepare": "", "finetune": "", "evaluate": self.run.test_id, "probe": self.run.probe_id}[self.stage]
+        return " ".join(filter(None, (NOTEBOOKS[self.stage][:2], self.run.dataset if self.stage == "prepare" else self.run.id, inner)))
+
+
+def plan(study: Study) -> list[Task]:
+    """What a study asks for, each once, in an order that respects who reads what: data first, then model by model."""
+    prepared = {name: _prepare(name) for name in _datasets(study)}
+    tasks: dict[Path, Task] = {task.folder: task for task in prepared.values()}
+    by_id: dict[str, list[Run]] = {}
+    for run in study.runs:
+        by_id.setdefault(run.id, []).append(run)
+    for runs in by_id.values():
+        for stage in ("finetune", "evaluate", "probe"):
+            for run in runs if stage in study.stages else ():
+                reads = {"finetune": run.dataset, "evaluate": run.tested_on, "probe": records.PROBED}[stage]
+                tuned = () if stage == "finetune" or not _tunes(run) or "finetune" not in study.stages else (records.stage_folder(run, "finetune"),)
+                folder = records.stage_folder(run, stage)
+                if stage != "finetune" or _tunes(run):
+                    tasks.setdefault(folder, Task(run, stage, folder, (prepared[reads].folder, *tuned)))
+    return list(tasks.values())
+
+
+def _tunes(run: Run) -> bool:
+    return run.method != "none"
+
+
+def _datasets(study: Study) -> list[str]:
+    tuned = {run.dataset for run in study.runs if _tunes(run)} if "finetune" in study.stages else set()
+    tested = {run.tested_on for run in study.runs} if "evaluate" in study.stages else set()
+    probed = {records.PROBED} if "probe" in study.stages else set()
+    return [name for name in datasets.DATASETS if name in tuned | tested | probed]
+
+
+def _prepare(dataset: str) -> Task:
+    return Task(Run(dataset=dataset), "prepare", paths.prepared() / dataset)
+
+
+class States:
+    """The state of tasks by their files; the digests of bases are computed once."""
+
+    def __init__(self) -> None:
+        self.bases: dict[str, str] = {}
+
+    def of(self, task: Task) -> str:
+        """finished | stale | missing; ValueError where a file of a finished stage was edited."""
+        if task.stage == "prepare":
+            return "finished" if records.is_prepared(task.run.dataset) else "missing"
+        if not (task.folder / "run.json").exists() or not (task.needs[0] / "digests.json").exists():
+            return "missing"
+        model = task.run.model
+        self.bases.setdefault(model, models.digest(model))
+        return records.state(task.run, task.stage, records.inputs(task.run, task.stage, base=self.bases[model]))
+
+    def seen(self, task: Task) -> str:
+        """As `of`, with what people want to know of a stage that is missing: running, failed or to do."""
+        found = self.of(task)
+        if task.lock.exists() and _alive(task.lock.read_text()):
+            return "running"
+        return ("failed" if task.failure.exists() else "to do") if found == "missing" else {"finished": "done"}.get(found, found)
+
+
+def sweep(task: Task) -> None:
+    """Remove what notebooks that were killed left behind of this stage: temporary folders named by a process that is gone."""
+    for folder in task.folder.parent.glob(f".{task.folder.name}.*"):
+        if folder.is_dir() and not _alive(folder.suffix[1:]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    return pid.strip().isdigit() and psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+
+
+@contextlib.contextmanager
+def locked(task: Task) -> Iterator[bool]:
+    """Whether this process has the stage to itself. The system frees the lock of a process that dies."""
+    task.lock.parent.mkdir(parents=True, exist_ok=True)
+    with task.lock.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        if not task.lock.exists() or os.fstat(handle.fileno()).st_ino != task.lock.stat().st_ino:
+            yield False  # its holder removed it between our two steps
+            return
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        try:
+            yield True
+        finally:
+            task.lock.unlink(missing_ok=True)
