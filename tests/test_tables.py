@@ -64,8 +64,8 @@ def test_a_row_of_another_length_is_refused() -> None:
 def test_numbers() -> None:
     assert [tables.number(v) for v in (-1.25, 1234.5, None, float("nan"), 0)] == ["−1.2", "1,234.5", "–", "–", "0.0"]
     assert [tables.rate(v) for v in (1e-3, 5e-5, 2.5e-4, None, float("nan"), "1e-3 / 1e-4")] == ["1e−3", "5e−5", "2.5e−4", "–", "–", "1e-3 / 1e-4"]
-    assert [tables.scaled(v, tables.PARAMETERS) for v in (0, 999, 41_472, 2_949_120, 106_000_000, None)] == ["0", "999", "41.5 k", "2.95 M", "106 M", "–"]
-    assert tables.bounds(1.0, 2.0) == "[1.0, 2.0]" and tables.bounds(None, None) == "–"
+    assert [tables.scaled(v, tables.PARAMETERS) for v in (0, 999, 41_472, 2_949_120, 106_000_000, None)] == ["0", "999", "41.5\u00a0k", "2.95\u00a0M", "106\u00a0M", "–"]
+    assert tables.bounds(1.0, 2.0) == "[1.0,\u00a02.0]" and tables.bounds(None, None) == "–"
 
 
 def test_tables_of_a_study(study: Path) -> None:
