@@ -138,13 +138,18 @@ NAMES = ("cat", "dog", "cow", "pig", "car", "tree", "lamp", "sofa", "spoon", "bo
 @pytest.fixture
 def tiny_data(work: Path) -> Path:
     """The folder `work` with icons_choice and scenes prepared as a few noisy pictures each, made from no pack."""
-    prepare_tiny(("icons_choice", "scenes"))
+    _prepare_tiny("icons_choice", "scenes")
     return work
 
 
-def prepare_tiny(names: tuple[str, ...], *, seed: int = 0) -> None:
+@pytest.fixture
+def prepare_tiny() -> Callable[..., None]:
+    """A function that prepares the data sets named as a few noisy pictures each."""
+    return _prepare_tiny
+
+
+def _prepare_tiny(*names: str, seed: int = 0) -> None:
     """Prepare data sets as a few questions on pictures of noise, a function of `seed`."""
-    import numpy as np
     from PIL import Image
 
     from peftlab import records
