@@ -129,6 +129,9 @@ def report(args: argparse.Namespace) -> int:
     else:
         folder = records.collect(study.name, study.runs, judge=metrics.judge, score=metrics.score, stages=study.stages, probe=metrics.PROBE)
         print(f"collected {len(study.runs)} runs in {folder}")
+    if "evaluate" not in study.stages:
+        print(f"{study.name} asks nothing of its models (no evaluate stage): its tables are all there is to report")
+        return 0
     for name in ("facts", "figures", "notebooks"):
         shutil.rmtree(paths.build() / name, ignore_errors=True)
     for notebook, stage in AGGREGATE.items():
