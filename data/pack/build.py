@@ -2,7 +2,7 @@
 
 A maintainer's script; users of the pack never run it. It takes one argument, a folder that holds the packages as
 they were downloaded, and rewrites everything in this folder except the hand-written tables (`choices/`,
-`things.csv`), `README.md`, `LICENCES.md` and `licences/`:
+`things.csv`), `README.md`, `LICENCES.md` and the general texts in `licences/`:
 
     apt-get download tuxpaint-stamps-default=2022.06.04-1 gcompris-qt-data=3.1-2
     npm pack @lobehub/fluent-emoji-3d@1.1.0
@@ -106,6 +106,7 @@ class Asset:
     licence: str
     description: str
     picture: Image.Image
+    origin: str = ""
 
 
 # --- Reading the packages ------------------------------------------------------------------------------------------
@@ -279,8 +280,17 @@ def stamps(folder: Path) -> Iterator[Asset]:
         )
 
 
-def credits(readme: str) -> dict[str, tuple[str, str]]:
-    """File name -> (author, licence) from a GCompris README: paragraphs of `Copyright:`, `License:`, `Files:`."""
+@dataclass(frozen=True)
+class Credit:
+    """Who made a picture, under which licence, and where the original is."""
+
+    author: str
+    licence: str
+    origin: str
+
+
+def credits(readme: str) -> dict[str, Credit]:
+    """File name -> credit, from a GCompris README: paragraphs of `Copyright:`, `Source:`, `License:`, `Files:`."""
     found = {}
     for paragraph in re.split(r"\n\s*\n", readme.replace("\r", "")):
         values: dict[str, list[str]] = {}
@@ -291,20 +301,21 @@ def credits(readme: str) -> dict[str, tuple[str, str]]:
                 values.setdefault(key, []).extend([match[2].strip()] if match[2].strip() else [])
             elif key and line.strip():
                 values[key].append(line.strip())
-        author = ", ".join(re.sub(r"^(Copyright|©)\s*", "", entry) for entry in values.get("Copyright", []))
+        author = ", ".join(re.sub(r"^((Copyright|©|\d{4})\s+)+", "", entry) for entry in values.get("Copyright", []))
+        origin = re.search(r"https?://\S+", " ".join(values.get("Source", []) + values.get("Comment", [])))
         for file in values.get("Files", []):
-            found[file] = (author, " ".join(values.get("License", [])))
+            found[file] = Credit(author, SPDX.get(" ".join(values.get("License", [])).lower(), ""), origin[0] if origin else "")
     return found
 
 
-def credit_of(path: PurePosixPath, files: dict[str, bytes]) -> tuple[str, str]:
-    """Author and licence of the picture at `path`, from the nearest README above it that names it."""
+def credit_of(path: PurePosixPath, files: dict[str, bytes]) -> Credit:
+    """The credit of the picture at `path`, from the nearest README above it that names it."""
     for above in path.parents:
         said = credits(files[f"{above}/README"].decode("utf-8")) if f"{above}/README" in files else {}
         for key in (path.name, str(path.relative_to(above))):
-            if key in said:
+            if key in said and said[key].licence:
                 return said[key]
-    raise SystemExit(f"No README of gcompris-qt-data says who made {path}: take it out of choices/gcompris.csv.")
+    raise SystemExit(f"No README of gcompris-qt-data gives {path} a licence known here: take it out of choices/gcompris.csv.")
 
 
 def gcompris(folder: Path) -> Iterator[Asset]:
@@ -320,7 +331,7 @@ def gcompris(folder: Path) -> Iterator[Asset]:
         if activity not in opened:
             opened[activity] = rcc_files(archives[f"{ARCHIVES}{activity}.rcc"])
         files, path = opened[activity], PurePosixPath(ACTIVITIES + row["path"])
-        author, licence = credit_of(path, files)
+        credit = credit_of(path, files)
         picture = Image.open(io.BytesIO(files[str(path)])).convert("RGBA" if row["style"] == "stamp" else "RGB")
         if row["half"] == "left":
             picture = picture.crop((0, 0, picture.width // 2, picture.height))
@@ -333,8 +344,9 @@ def gcompris(folder: Path) -> Iterator[Asset]:
             series=row["series"],
             source="gcompris-qt-data 3.1-2",
             source_path=row["path"],
-            author=author,
-            licence=SPDX[licence.lower()],
+            author=credit.author,
+            licence=credit.licence,
+            origin=credit.origin,
             description=with_article(row["name"]),
             picture=scaled(picture, LONGEST[row["style"]]),
         )
@@ -767,6 +779,8 @@ def main(argv: list[str] | None = None) -> None:
     assets = [*stamps(folder), *gcompris(folder), *icons(folder), *flags(folder)]
     table = rows(assets)
     write_table("pack.csv", [field.name for field in fields(Row)], (asdict(row).values() for row in table))
+    origins = ([row.file, row.author, row.licence, asset.origin] for row, asset in zip(table, assets) if asset.origin)
+    write_table("attribution.csv", ["file", "author", "licence", "origin"], origins)
     facts = [*country_facts(), *thing_facts({row.name for row in table})]
     write_table("facts.csv", ["name", "attribute", "value"], facts)
     films = chosen_films()
