@@ -284,7 +284,7 @@ def design(predictions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
         "seeds": sorted(int(s) for s in set(predictions["seed"])),
         **{axis: sorted(x for x in set(tuned[axis]) if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
         "answers": len(predictions),
-        "parameters": {c.removeprefix("total_"): float(rows[c].dropna().iloc[0]) for c in rows if c.startswith("total_") and rows[c].notna().any()},
+        "parameters": {c.removeprefix("total_"): float(rows[c].min()) for c in rows if c.startswith("total_") and rows[c].notna().any()},
     }
 
 

@@ -138,7 +138,8 @@ def _lookup(frame: pd.DataFrame, *keys: str) -> Callable[..., dict[str, Any] | N
 def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> Table:
     """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule."""
     sets = scores[["dataset", "group", "n"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
-    groups = [g for g in ("seen", "unseen") if sum(s["group"] == g for s in sets) > 1]
+    tuned = set(averages.loc[averages["method"] != "none", "group"])
+    groups = [g for g in ("seen", "unseen") if g in tuned and sum(s["group"] == g for s in sets) > 1]
     head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
     head += [Cell(f"Mean {g}", f"{sum(s['group'] == g for s in sets)} sets") for g in groups] + ["Unparsed"]
     score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
@@ -219,6 +220,8 @@ def data_table(frame: pd.DataFrame) -> Table:
     rows = []
     for row in frame.to_dict("records"):
         sizes = f"{number(row['size_train'], 0)} / {number(row['size_validation'], 0)} / {number(row['size_test'], 0)}"
-        asked = Cell(f"{number(row['asked'], 0)}", f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")
+        pool = row.get("size_base")
+        sizes = Cell(sizes, "" if pool is None or pd.isna(pool) else f"the base's pool: {number(pool, 0)}")
+        asked = Cell(number(row["asked"], 0), f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")
         rows.append((Cell(style.label("dataset", row["dataset"]), f"{row['group']}; place of {row['place']}"), Cell(row["task"], f"held out: {row['held_out']}"), sizes, asked))
     return Table((Cell("Data set"), Cell("Task"), Cell("Examples", "training / validation / test"), Cell("Asked", "in this study")), tuple(rows), "lprr")
