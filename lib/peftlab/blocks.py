@@ -200,7 +200,7 @@ class Gallery:
             card.image.save(folder / name)
             said = "".join(f"({literal(MARKS[o])}, {literal(w)}, {literal(t[:60] or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
             cards.append(f"({literal(name)}, {literal(card.alt)}, {literal(card.place)}, {literal(card.question)}, {literal(card.answer)}, ({said}))")
-        return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, gallery(({', '.join(cards)},)))"
+        return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, gallery(({', '.join(cards)},)), floats: false)"
 
 
 def _webp(image: Image.Image) -> bytes:
