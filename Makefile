@@ -1,7 +1,7 @@
 # `make report` and `make test` set up what they need and do their job; `make help` lists the rest.
 #
 # The environment is the active virtual or conda environment (not conda's base), or else .venv, which is made here.
-# TORCH_INDEX=(the address of the index of CPU builds) makes a Linux machine without a GPU take the small build of torch.
+# TORCH_INDEX=, the address of the index of CPU builds that torch's own install page names, spares a Linux machine without a GPU the CUDA build.
 
 STUDY ?= smoke
 TORCH_INDEX ?=
