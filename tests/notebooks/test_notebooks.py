@@ -145,7 +145,7 @@ def test_plain_papermill_runs_it_from_another_folder(file: Path, elsewhere: Path
 def test_a_warm_kernel_gives_the_same_and_the_run_cell_can_be_run_again(file: Path, environment: dict[str, str]) -> None:
     """People run cells again in Jupyter: none may leave a scalar behind that `Run.from_cell` takes for a misspelt axis."""
     cold = results(file)
-    notebook = papermill.parameterize.parameterize_notebook(read(file), {**TINY, "again": file != PIPELINE[0]})
+    notebook = papermill.parameterize.parameterize_notebook(papermill.iorw.load_notebook_node(str(file)), {**TINY, "again": file != PIPELINE[0]})
     (run,) = [cell for cell in notebook.cells if "run = Run.from_cell(globals())" in cell.source]
     last = nbformat.v4.new_code_cell("run = Run.from_cell(globals())")
     notebook.cells.append(last)
