@@ -96,12 +96,13 @@ class Board:
         self.note = note
 
     def eta(self) -> str | None:
-        """Minutes and seconds to go, from the mean of each kind of stage done so far; None while there is none."""
+        """Minutes and seconds to go, from the mean of each kind of stage done so far; None while there is none, and at the end."""
         known = {stage: sum(s) / len(s) for stage, s in self.seconds.items()}
-        if not known:
+        todo = [task for task in self.tasks if task.folder not in self.outcomes]
+        if not known or not todo:
             return None
         usual = max(known.values())
-        left = sum(known.get(task.stage, usual) for task in self.tasks if task.folder not in self.outcomes)
+        left = sum(known.get(task.stage, usual) for task in todo)
         left -= min(time.perf_counter() - self.since, known.get(self.running.stage, usual)) if self.running else 0
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
