@@ -54,7 +54,9 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
     does not depend on a writer's version. Raises ValueError where two examples share an id.
     """
     import datasets as hub  # only here and in read_examples: it takes a second to import
+    from tqdm import tqdm
 
+    hub.disable_progress_bars()  # ours below tells of the drawing, which is what takes long
     folder = paths.prepared() / dataset
     temporary = folder.with_name(f".{dataset}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -62,7 +64,7 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
     digests: dict[str, str] = {}
     for split, examples in splits.items():
         rows, digest, ids = [], hashlib.sha256(), set()
-        for e in examples:
+        for e in tqdm(examples, desc=f"{dataset}/{split}", total=datasets.card(dataset).sizes.get(split), mininterval=1.0):
             if e.example_id in ids:
                 raise ValueError(f"{dataset}/{split}: example_id {e.example_id!r} occurs twice")
             ids.add(e.example_id)
@@ -119,6 +121,7 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
     """
     import datasets as hub
 
+    hub.disable_progress_bars()
     have = digests(dataset)
     if split not in have:
         raise ValueError(f"split is {split!r}; {dataset} has {', '.join(have)}")
