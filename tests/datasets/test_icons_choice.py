@@ -27,7 +27,23 @@ def grids(compose):
     for seed in range(150):
         rng = np.random.default_rng(seed)
         size = icons.GRIDS[seed % len(icons.GRIDS)]
-        yield size, *compose(KNOWN, size, rng)
+        grid, candidate = compose(KNOWN, size, rng)
+        yield grid.size, grid.icons, candidate
+
+
+@pytest.mark.parametrize("compose", [icons._count, icons._odd, icons._belongs, icons._beside])
+def test_every_icon_is_in_the_grid_and_none_covers_another(monkeypatch: pytest.MonkeyPatch, compose) -> None:
+    boxes: list[tuple[int, int, int, int]] = []
+    paste = pictures.paste
+    monkeypatch.setattr(pictures, "paste", lambda *given: boxes.append(paste(*given)))
+    for size, grid, _ in grids(compose):
+        assert all(icon.row < size[0] and icon.column < size[1] for icon in grid) and len({(icon.row, icon.column) for icon in grid}) == len(grid)
+        boxes.clear()
+        icons.draw(icons.Grid(size, grid), "fluent", "train", np.random.default_rng(0))
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            for other in boxes[:i]:
+                across, down = min(right, other[2]) - max(left, other[0]), min(bottom, other[3]) - max(top, other[1])
+                assert min(across, down) <= 4, (size, across, down)  # jitter may let two borders touch
 
 
 def test_count_is_the_number_of_icons() -> None:

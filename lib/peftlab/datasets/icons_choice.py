@@ -90,6 +90,14 @@ class Icon:
     column: int
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Icons with the rows and columns of the grid they lie in; places may stay empty."""
+
+    size: tuple[int, int]
+    icons: tuple[Icon, ...]
+
+
 @cache
 def concepts(split: str) -> dict[str, tuple[str, ...]]:
     """kind -> names of the split's concepts that the pack has in every style."""
@@ -107,19 +115,19 @@ def load(split: str) -> Iterator[Example]:
     while made < wanted:
         template = list(SHARES)[made % len(SHARES)]
         size = GRIDS[poser.rng.integers(len(GRIDS))]
-        icons, candidate = compose[template](concepts(split), size, poser.rng)
+        grid, candidate = compose[template](concepts(split), size, poser.rng)
         style = STYLES[poser.rng.integers(len(STYLES))]
-        asked = poser.pose(draw(icons, size, style, split, poser.rng), [candidate], objects=[icon.name for icon in icons])
+        asked = poser.pose(draw(grid, style, split, poser.rng), [candidate], objects=[icon.name for icon in grid.icons])
         yield from asked
         made += len(asked)
 
 
-def draw(icons: Sequence[Icon], size: tuple[int, int], style: str, split: str, rng: np.random.Generator) -> Image.Image:
+def draw(grid: Grid, style: str, split: str, rng: np.random.Generator) -> Image.Image:
     """A (160, 160) RGB grid of icons of one style, each a little off its place, on a light background."""
     files = _files(style, split)
     canvas = pictures.background(rng, split, photos=0.0)
-    height, width = (pictures.SIDE / n for n in size)
-    for icon in icons:
+    height, width = (pictures.SIDE / n for n in grid.size)
+    for icon in grid.icons:
         centre = (width * (icon.column + 0.5) + rng.uniform(-3, 3), height * (icon.row + 0.5) + rng.uniform(-3, 3))
         pictures.paste(canvas, files[icon.name], centre, min(height, width) * rng.uniform(0.82, 0.94))
     return canvas
@@ -160,12 +168,13 @@ def _posed(template: str, answer: str, wrong: Sequence[str], asset: str, rng: np
     return Candidate(template, answer, asset, words.pop("wording", template), {**words, "choices": ", ".join(order)}, choices=tuple(order))
 
 
-def _count(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Icon], Candidate]:
+def _count(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """How many of a kind, or how many icons: the answer is one of four numbers drawn alike, so none is likelier unseen."""
     cells = _cells(size, rng)
     if rng.random() < 0.4:
         numbers = rng.permutation(np.arange(4, 10))[:CHOICES]
-        cells = _cells(size if numbers[0] <= len(cells) else (3, 3), rng)[: numbers[0]]
+        size = size if numbers[0] <= len(cells) else GRIDS[-1]
+        cells = _cells(size, rng)[: numbers[0]]
         kind, others = "", _kinds(rng, list(known), 3)
         counted, words = 0, {"wording": "count/all"}
     else:
@@ -176,7 +185,7 @@ def _count(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.ran
     chosen = [(name, kind) for name in _some(rng, known[kind], counted)] if counted else []
     chosen += [rest[i] for i in rng.integers(len(rest), size=len(cells) - len(chosen))]
     icons = [Icon(name, k, *cell) for (name, k), cell in zip(chosen, cells, strict=True)]
-    return icons, _posed("count", str(numbers[0]), [str(n) for n in numbers[1:]], icons[0].name, rng, **words)
+    return Grid(size, tuple(icons)), _posed("count", str(numbers[0]), [str(n) for n in numbers[1:]], icons[0].name, rng, **words)
 
 
 def place(icon: Icon, size: tuple[int, int]) -> str:
@@ -185,26 +194,26 @@ def place(icon: Icon, size: tuple[int, int]) -> str:
     return "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
 
 
-def _odd(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Icon], Candidate]:
+def _odd(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """Where is the one icon of another kind."""
     cells = _cells(size, rng)
     kind, other = _kinds(rng, [k for k in known if len(known[k]) > 1], 2)
     names = _some(rng, known[kind], len(cells) - 1)
     icons = [Icon(_some(rng, known[other], 1)[0], other, *cells[0])] + [Icon(n, kind, *c) for n, c in zip(names, cells[1:], strict=True)]
     where = [place(icon, size) for icon in icons]
-    return icons, _posed("odd", where[0], where[1:CHOICES], icons[0].name, rng)
+    return Grid(size, tuple(icons)), _posed("odd", where[0], where[1:CHOICES], icons[0].name, rng)
 
 
-def _belongs(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Icon], Candidate]:
+def _belongs(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """Which thing, not in the picture, is of the kind shown: four kinds are drawn alike, one of them is shown."""
     cells = _cells(size, rng)
     kind, *others = _kinds(rng, [k for k in known if len(known[k]) > 1], CHOICES)
     answer, *rest = _some(rng, known[kind], len(known[kind]))
     icons = [Icon(name, kind, *cell) for name, cell in zip(_some(rng, rest, len(cells)), cells, strict=True)]
-    return icons, _posed("belongs", answer, [_some(rng, known[k], 1)[0] for k in others], answer, rng)
+    return Grid(size, tuple(icons)), _posed("belongs", answer, [_some(rng, known[k], 1)[0] for k in others], answer, rng)
 
 
-def _beside(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Icon], Candidate]:
+def _beside(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """What is next to an icon that the question names; all choices are in the picture."""
     where, (down, right) = DIRECTIONS[rng.integers(len(DIRECTIONS))]
     cells = _cells(size, rng)
@@ -214,4 +223,4 @@ def _beside(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.ra
     x = next(icon for icon in icons if (icon.row + down, icon.column + right) in at)
     answer = at[x.row + down, x.column + right]
     wrong = [icon.name for icon in icons if icon not in (x, answer)][: CHOICES - 1]
-    return icons, _posed("beside", answer.name, wrong, answer.name, rng, where=where, x=x.name)
+    return Grid(size, tuple(icons)), _posed("beside", answer.name, wrong, answer.name, rng, where=where, x=x.name)
