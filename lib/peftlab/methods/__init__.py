@@ -12,8 +12,8 @@ class MethodCard:
     """A method as it is compared.
 
     ``size_name`` is what `run.size` means ("rank", "bottleneck", "tokens") or None where the method has none; ``size`` its
-    default on the pocket tier, ``size_paper`` that of Zhou et al. 2024; ``lr`` the default learning rate (found by validation
-    loss, see notebooks/grids/lr.yaml), ``lr_paper`` theirs; ``identity`` whether the attached model equals the base before
+    default on the pocket tier, ``size_paper`` that of Zhou et al. 2024; ``lr`` the default learning rate (provisional, set by hand
+    until the study notebooks/grids/lr.yaml has chosen it by validation loss), ``lr_paper`` theirs; ``identity`` whether the attached model equals the base before
     training; ``quantisations`` the precisions of the base it can be attached to; ``connectors`` the connector states that
     differ for it; ``module`` the file that implements it; ``paper`` a key in report/references.bib.
     """
