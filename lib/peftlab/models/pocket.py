@@ -153,6 +153,8 @@ def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
     if quantisation == "nf4":
         _nf4(model.model.language_model.layers)
         model.is_loaded_in_4bit = True  # peft's question before it uses its own 4-bit layers
+    # of a strided view, as `generate` passes the last position, PyTorch copies the vocabulary's matrix once per row of the batch
+    model.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
 
