@@ -98,60 +98,41 @@ def _weights(known: tuple[Film, ...]) -> np.ndarray:
 
 
 Line = tuple[str, str, int]  # words, font file, size in pixels
-ORDERS = (
-    ("title", "genre", "year", "director"),
-    ("genre", "title", "year", "director"),
-    ("director", "year", "title", "genre"),
-    ("year", "genre", "director", "title"),
-    ("year", "title", "genre", "director"),
-)
-MARGIN, GAP = 4, 3  # pixels
+ORDERS = (("genre", "title", "year"), ("year", "title", "genre"))  # top, middle, bottom
+SLOT, LARGE, GAP = 36, 30, 3  # pixels: height of the slots at the top and bottom, size of what is in them, space between lines
 
 
 def draw(film: Film, faces: list[str], rng: np.random.Generator) -> Image.Image:
-    """A (160, 160) RGB card: title in large type over one to three lines, genre and year large, the director's surname if it fits."""
+    """A (160, 160) RGB card: genre and year large at the top and bottom, the title in large type over one to three lines between."""
     paper, ink = THEMES[rng.integers(len(THEMES))]
     canvas = Image.new("RGB", (pictures.SIDE, pictures.SIDE), paper)
     pen = ImageDraw.Draw(canvas)
     face, plain = (faces[rng.integers(len(faces))] for _ in range(2))
-    order = ORDERS[rng.integers(len(ORDERS))]
-    blocks = _blocks(film, face, plain, upper=rng.random() < 0.4)
-    order = [block for block in order if block in blocks]
-    heights = {block: sum(_height(line) for line in blocks[block]) for block in order}
-    gap = (pictures.SIDE - 2 * MARGIN - sum(heights.values())) / len(order)
-    left, band, frame = rng.random() < 0.3, rng.random() < 0.4, rng.random() < 0.3
-    y = float(MARGIN)
-    for i, block in enumerate(order):
-        inverted = band and i == 0  # the first block on a band of the other colour
-        if inverted:
-            pen.rectangle((0, 0, pictures.SIDE, y + heights[block] + gap), fill=ink)
-        y += gap / 2
-        for line in blocks[block]:
-            words, file, size = line
-            x, middle = 7.0 if left else pictures.SIDE / 2, y + _height(line) / 2
-            pen.text((x, middle), words, font=pictures.font(file, size), fill=paper if inverted else ink, anchor="lm" if left else "mm")
-            y += _height(line)
-        y += gap / 2
-    if frame:
-        pen.rectangle((0, 0, pictures.SIDE - 1, pictures.SIDE - 1), outline=ink, width=2)
+    top, _, bottom = ORDERS[rng.integers(len(ORDERS))]
+    band, upper = rng.random() < 0.4, rng.random() < 0.4
+    if band:
+        pen.rectangle((0, 0, pictures.SIDE, SLOT), fill=ink)
+    words = {"genre": film.genre, "year": str(film.year)}
+    for block, middle, fill in ((top, SLOT / 2, paper if band else ink), (bottom, pictures.SIDE - SLOT / 2, ink)):
+        font = pictures.font(plain, _fit(words[block], plain, LARGE))
+        _, above, _, below = pen.textbbox((pictures.SIDE / 2, middle), words[block], font=font, anchor="mm")
+        middle += max(0, -above) - max(0, below - pictures.SIDE)  # some faces hang far below their line
+        pen.text((pictures.SIDE / 2, middle), words[block], font=font, fill=fill, anchor="mm")
+    lines = _title(film.title.upper() if upper else film.title, face)
+    y = pictures.SIDE / 2 - sum(_height(line) for line in lines) / 2
+    for line in lines:
+        pen.text((pictures.SIDE / 2, y + _height(line) / 2), line[0], font=pictures.font(*line[1:]), fill=ink, anchor="mm")
+        y += _height(line)
     return canvas
 
 
-def _blocks(film: Film, face: str, plain: str, *, upper: bool) -> dict[str, list[Line]]:
-    """The lines of each block, as large as the card lets them be; without the director where there is no room."""
-    surname = film.director.split()[-1]
-    title = film.title.upper() if upper else film.title
-    for large in range(32, 15, -1):
-        blocks = {
-            "title": _broken(title, face, large + 4),
-            "genre": [(film.genre, plain, _fit(film.genre, plain, large))],
-            "year": [(str(film.year), plain, large)],
-        }
-        free = pictures.SIDE - 2 * MARGIN - sum(_height(line) for lines in blocks.values() for line in lines)
-        director = (surname, plain, _fit(surname, plain, 17))
-        if free >= 0:
-            return blocks | ({"director": [director]} if free >= _height(director) else {})
-    raise ValueError(f"the title {film.title!r} does not fit a card of {pictures.SIDE} pixels (data/pack/films.csv)")
+def _title(title: str, face: str) -> list[Line]:
+    """The title's lines, as large as lets them lie between the slots."""
+    for size in range(34, 11, -1):
+        lines = _broken(title, face, size)
+        if sum(map(_height, lines)) <= pictures.SIDE - 2 * SLOT:
+            return lines
+    raise ValueError(f"the title {title!r} does not fit a card of {pictures.SIDE} pixels (data/pack/films.csv)")
 
 
 def _height(line: Line) -> int:
