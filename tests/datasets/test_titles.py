@@ -8,7 +8,7 @@ from peftlab import pictures
 from peftlab.datasets import titles
 from peftlab.datasets.titles import Film
 
-FILM = Film("Night of the Lion King", 1994, "Drama", "Ann Example")
+FILM = Film("Night of the Lion King", 1994, "Drama")
 
 
 @pytest.mark.parametrize("split, source", [("base", "train"), ("train", "train"), ("validation", "validation"), ("test", "test")])
@@ -44,7 +44,7 @@ def test_answers_are_what_the_card_prints() -> None:
 
 
 def test_punctuation_is_no_part_of_a_word() -> None:
-    assert Film("Mr. Smith's 'Night'!", 1990, "Drama", "A B").words == ("mr", "smith's", "night")
+    assert Film("Mr. Smith's 'Night'!", 1990, "Drama").words == ("mr", "smith's", "night")
 
 
 def test_everything_asked_about_is_drawn_inside_the_card(monkeypatch: pytest.MonkeyPatch) -> None:

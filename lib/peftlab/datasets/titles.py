@@ -44,7 +44,6 @@ class Film:
     title: str
     year: int
     genre: str
-    director: str
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -56,7 +55,7 @@ class Film:
 def films(split: str) -> tuple[Film, ...]:
     """The pack's films of a split, in the table's order."""
     rows = pictures.table("films")
-    return tuple(Film(r.title, int(r.year), r.genre, r.director) for r in rows[rows["split"] == split].itertuples())
+    return tuple(Film(r.title, int(r.year), r.genre) for r in rows[rows["split"] == split].itertuples())
 
 
 def fonts(split: str) -> list[str]:

@@ -1,8 +1,11 @@
 """Cards of the models: where the weights come from, which family reads them, what they have seen."""
 
+import hashlib
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from peftlab import paths
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,6 @@ def load(run: Any) -> Loaded:
 
 def digest(name: str) -> str:
     """What the base's weights depend on, as sha256: the card and, for a pocket base, its tracked delta."""
-    import hashlib
-
-    from peftlab import paths
-
     parts = repr(card(name)).encode()
     for file in sorted((paths.bases() / name).glob("delta.*")):
         parts += file.read_bytes()
