@@ -1,0 +1,32 @@
+"""A base's delta: what a grown model learned is what merging adds."""
+
+import pytest
+import torch
+
+from peftlab.models import Loaded, pocket
+
+
+def learned(loaded: Loaded) -> torch.nn.Module:
+    """A grown tiny model whose every trainable tensor has moved, to values that bf16 holds."""
+    model = pocket.grow(loaded, rank=2, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_((0.2 * torch.randn(parameter.shape, generator=generator)).bfloat16().float())
+    return model.eval()
+
+
+def test_the_merged_base_equals_the_grown_model() -> None:
+    question = {"input_ids": torch.tensor([[0, 5, *[2] * 25, 7, 9]]), "pixel_values": torch.randn(1, 25, 16, generator=torch.Generator().manual_seed(2))}
+    model, fresh = learned(pocket.tiny(seed=0)), pocket.tiny(seed=0).model.eval()
+    with torch.no_grad():
+        before = fresh(**question).logits
+        pocket.merge(fresh, pocket.delta(model), {"scale": 2.0})
+        torch.testing.assert_close(fresh(**question).logits, model(**question).logits, atol=1e-5, rtol=1e-4)
+        assert (fresh(**question).logits - before).abs().max() > 1e-2
+
+
+def test_a_delta_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="the delta holds elsewhere.weight"):
+        pocket.merge(pocket.tiny(seed=0).model, {"elsewhere.weight": torch.zeros(1)}, {"scale": 2.0})

@@ -1,0 +1,22 @@
+"""Answers from the question alone."""
+
+import pytest
+from PIL import Image
+
+from peftlab import baselines
+from peftlab.records import Example
+
+POOL = [
+    Example(str(i), str(i), Image.new("RGB", (1, 1)), question, (answer,), "t", 0, "a")
+    for i, (question, answer) in enumerate([("Is it a cat?", "yes"), ("How many are there?", "two"), ("What colour is it?", "red")] * 10)
+]
+
+
+def test_what_the_words_give_away_is_found() -> None:
+    assert baselines.question_only(POOL, POOL[:3]) == ["yes", "two", "red"]
+    assert baselines.question_only(POOL, POOL[:3], seed=1) == baselines.question_only(POOL, POOL[:3], seed=1)
+
+
+def test_a_pool_of_one_answer_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 1 different answers"):
+        baselines.question_only(POOL[:1] * 3, POOL)
