@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
@@ -37,15 +38,18 @@ class StepLog:
 
 @dataclass(frozen=True)
 class _Item:
-    """A tokenised example: the whole sequence, and where its answer begins."""
+    """A tokenised example, or several on one picture as turns: the whole sequence, and its labels (`IGNORE` off the answers)."""
 
     ids: list[int]
-    answer_start: int
-    example: Example
+    labels: list[int]
+    image: Image.Image
 
 
-def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, progress: bool = True) -> StepLog:
+def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, turns: int = 1, progress: bool = True) -> StepLog:
     """Train what `methods.attach` left trainable, for `run.steps` steps; AdamW without decay, cosine with warm-up, two rates.
+
+    A batch is `run.batch_size` sequences; up to `turns` questions on one picture share a sequence, as turns of a conversation
+    (Liu et al. 2024, "Improved Baselines with Visual Instruction Tuning", section 3.4), so a picture's tokens are paid for once.
 
     The loss is the mean over answer tokens of a batch; prompt, picture and pad positions carry none, and logits are computed
     at answer positions only. Order and dropout are functions of `run.seed`. Guards (see `guards`) stop a run whose trainable
@@ -55,7 +59,7 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
     guards.trainable(model, loaded, run)
     before = guards.snapshot(model)
     pictures = features.encode(loaded, [e.image for e in examples])
-    items = tokenise(loaded, examples, image_tokens=pictures.image_tokens)
+    items = tokenise(loaded, examples, image_tokens=pictures.image_tokens, turns=turns)
     optimiser = torch.optim.AdamW(_groups(model, loaded, resolved), betas=(0.9, 0.999), weight_decay=0.0)
     peak = [group["lr"] for group in optimiser.param_groups]
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -105,19 +109,37 @@ def answer_loss(model: nn.Module, loaded: Loaded, examples: Sequence[Example], r
     for start in range(0, len(items), 32):
         batch = items[start : start + 32]
         with torch.inference_mode(), _autocast(run, device):
-            count = sum(len(i.ids) - i.answer_start for i in batch)
+            count = sum(label != IGNORE for i in batch for label in i.labels)
             total += _loss(model, loaded, batch, pictures, device).item() * count
         tokens += count
     return total / tokens
 
 
-def tokenise(loaded: Loaded, examples: Sequence[Example], *, image_tokens: int) -> list[_Item]:
-    """Prompt, first answer and end-of-turn of each example. Sequences are never truncated: that would cut pictures."""
-    tokenizer, items = loaded.processor.tokenizer, []
+def tokenise(loaded: Loaded, examples: Sequence[Example], *, image_tokens: int, turns: int = 1) -> list[_Item]:
+    """A sequence per example: prompt, first answer and end-of-turn; or, with `turns`, of up to so many questions on one picture.
+
+    Sequences are never truncated: that would cut pictures. Raises ValueError where the chat template rewrites earlier turns.
+    """
+    if turns < 1:
+        raise ValueError(f"turns is {turns}; a sequence holds at least one question")
+    tokenizer, talks = loaded.processor.tokenizer, dict[str, list[list[Example]]]()
     for example in examples:
-        prompt = loaded.prompt(example.question, image_tokens=image_tokens)
-        answer = tokenizer(example.answers[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-        items.append(_Item(prompt + answer, len(prompt), example))
+        talk = talks.setdefault(features.picture_digest(example.image), [[]])
+        if len(talk[-1]) == turns:
+            talk.append([])
+        talk[-1].append(example)
+    items = []
+    for talk in (t for per_picture in talks.values() for t in per_picture):
+        ids, labels, before = list[int](), list[int](), list[tuple[str, str]]()
+        for example in talk:
+            prompt = loaded.prompt(example.question, image_tokens=image_tokens, before=before)
+            if prompt[: len(ids)] != ids:
+                raise ValueError(f"the chat template of {type(loaded.processor).__name__} does not keep earlier turns as they were: train with turns=1")
+            answer = tokenizer(example.answers[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            labels += [IGNORE] * (len(prompt) - len(labels)) + answer
+            ids = prompt + answer
+            before.append((example.question, example.answers[0]))
+        items.append(_Item(ids, labels, talk[0].image))
     return items
 
 
@@ -131,7 +153,7 @@ def collate(batch: Sequence[_Item], *, pad: int) -> tuple[torch.Tensor, torch.Te
         length = len(item.ids)
         ids[row, :length] = torch.tensor(item.ids)
         mask[row, :length] = 1
-        labels[row, item.answer_start : length] = ids[row, item.answer_start : length]
+        labels[row, :length] = torch.tensor(item.labels)
     return ids, mask, labels
 
 
@@ -161,7 +183,7 @@ def _loss(model: nn.Module, loaded: Loaded, batch: Sequence[_Item], pictures: fe
     ids, mask, labels = (t.to(device) for t in collate(batch, pad=loaded.processor.tokenizer.pad_token_id))
     keep = (labels != IGNORE).any(0).nonzero().squeeze(1)  # positions where some row has an answer token
     logits = model(
-        input_ids=ids, attention_mask=mask, pixel_values=pictures.of([i.example.image for i in batch]).to(device),
+        input_ids=ids, attention_mask=mask, pixel_values=pictures.of([i.image for i in batch]).to(device),
         logits_to_keep=keep - 1, use_cache=False,
     ).logits  # (batch, len(keep), vocabulary)  # fmt: skip
     targets = labels[:, keep]

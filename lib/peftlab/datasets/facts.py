@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 
 from peftlab import pictures
-from peftlab.datasets import card
 from peftlab.questions import Candidate, Poser, share
 from peftlab.records import Example
 
@@ -98,9 +97,9 @@ def _owner(name: str, attribute: str, kept: bool) -> str:
     return "test" if number < HELD_OUT["test"] else "validation"
 
 
-def load(split: str) -> Iterator[Example]:
-    """Yield the split's examples. Pictures are of training cut-outs and flags in every split: what is held out are the pairs."""
-    mine, wanted = pairs(split), card("facts").sizes[split]
+def load(split: str, wanted: int) -> Iterator[Example]:
+    """Yield `wanted` of the split's examples. Pictures are of training cut-outs and flags in every split: what is held out are the pairs."""
+    mine = pairs(split)
     poser = Poser("facts", split, WORDINGS, _shares(mine))
     shown = {style: _shown(style, mine) for style in SHOWN}
     made = 0

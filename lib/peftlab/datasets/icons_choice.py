@@ -14,7 +14,6 @@ import pandas as pd
 from PIL import Image
 
 from peftlab import pictures
-from peftlab.datasets import card
 from peftlab.questions import Candidate, Poser
 from peftlab.records import Example
 
@@ -107,9 +106,9 @@ def concepts(split: str) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(names) for kind, names in rows.groupby("kind", sort=True)["name"]}
 
 
-def load(split: str) -> Iterator[Example]:
-    """Yield the split's examples: one question a picture, because each template composes its own grid."""
-    poser, wanted = Poser("icons_choice", split, WORDINGS, SHARES), card("icons_choice").sizes[split]
+def load(split: str, wanted: int) -> Iterator[Example]:
+    """Yield `wanted` of the split's examples: one question a picture, because each template composes its own grid."""
+    poser = Poser("icons_choice", split, WORDINGS, SHARES)
     compose = {"count": _count, "odd": _odd, "belongs": _belongs, "beside": _beside}
     made = 0
     while made < wanted:

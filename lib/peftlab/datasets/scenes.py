@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from peftlab import pictures
-from peftlab.datasets import card
 from peftlab.questions import UNNAMED, Candidate, Poser, a, alike, share
 from peftlab.records import Example
 
@@ -90,9 +89,9 @@ class Thing:
     y: float
 
 
-def load(split: str) -> Iterator[Example]:
-    """Yield the split's examples; base and train are drawn from training cut-outs, validation and test each from their own."""
-    poser, wanted = Poser("scenes", split, WORDINGS, SHARES), card("scenes").sizes[split]
+def load(split: str, wanted: int) -> Iterator[Example]:
+    """Yield `wanted` of the split's examples; base and train are drawn from training cut-outs, validation and test each from their own."""
+    poser = Poser("scenes", split, WORDINGS, SHARES)
     source = "train" if split == "base" else split
     vocabulary = Vocabulary.of(source)
     made = 0

@@ -14,7 +14,6 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from peftlab import pictures
-from peftlab.datasets import card
 from peftlab.questions import Candidate, Poser
 from peftlab.records import Example
 
@@ -71,9 +70,9 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda w: (-counts[w], w))[:WORDS])
 
 
-def load(split: str) -> Iterator[Example]:
-    """Yield the split's examples: films of its own (base has train's), each drawn anew with its font and layout."""
-    poser, wanted = Poser("titles", split, WORDINGS, SHARES), card("titles").sizes[split]
+def load(split: str, wanted: int) -> Iterator[Example]:
+    """Yield `wanted` of the split's examples: films of its own (base has train's), each drawn anew with its font and layout."""
+    poser = Poser("titles", split, WORDINGS, SHARES)
     source = "train" if split == "base" else split
     known = films(source)
     weights, faces = _weights(known), fonts(split)

@@ -1,6 +1,7 @@
 """Cards of the models: where the weights come from, which family reads them, what they have seen."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -70,13 +71,24 @@ class Loaded:
     processor: Any  # transformers ProcessorMixin with a chat template
     towers: Towers
 
-    def prompt(self, question: str, *, image_tokens: int) -> list[int]:
-        """Token ids of one user turn, a picture of `image_tokens` tokens and the question, up to where the answer begins."""
-        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-        text = self.processor.apply_chat_template([turn], add_generation_prompt=True)
-        before, after = text.split(self.processor.image_token, 1)
-        text = before + self.processor.image_token * image_tokens + after
+    def prompt(self, question: str, *, image_tokens: int, before: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """Token ids of a conversation up to where the answer to `question` begins.
+
+        Its first turn holds a picture of `image_tokens` tokens; `before` are the (question, answer) pairs of earlier turns.
+        """
+        talk: list[dict[str, Any]] = []
+        for asked, answered in before:
+            talk += [_turn("user", asked), _turn("assistant", answered)]
+        talk.append(_turn("user", question))
+        talk[0]["content"].insert(0, {"type": "image"})
+        text = self.processor.apply_chat_template(talk, add_generation_prompt=True)
+        first, rest = text.split(self.processor.image_token, 1)
+        text = first + self.processor.image_token * image_tokens + rest
         return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _turn(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def card(name: str) -> ModelCard:
