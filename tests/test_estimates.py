@@ -109,3 +109,15 @@ def test_definitions_and_data_come_from_what_ran(answers: pd.DataFrame, study: P
     assert pd.isna(methods.loc["none", "lr"])
     sets = estimates.data(answers).set_index("dataset")
     assert sets.loc["scenes", ["asked", "pictures", "assets", "group"]].tolist() == [60, 30, 17, "seen"]
+
+
+def test_the_base_against_what_needs_no_sight(answers: pd.DataFrame) -> None:
+    frame = estimates.to_blind(answers).set_index(["dataset", "baseline"])
+    assert set(frame.index) == {(d, b) for d in ("scenes", "icons_choice") for b in ("blank", "shuffled", "majority")}
+    means = estimates.scores(answers).query("method == 'none'").set_index("dataset")["mean"]
+    blind = estimates.baselines(answers).set_index(["dataset", "baseline"])["mean"]
+    for dataset, baseline in frame.index:
+        row = frame.loc[dataset, baseline]
+        assert row["mean"] == pytest.approx(means[dataset] - blind[dataset, baseline])
+        assert row["low"] < row["mean"] < row["high"] and row["group"] == ("seen" if dataset == "scenes" else "unseen")
+        assert row["verdict"] == ("higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "not distinguishable")

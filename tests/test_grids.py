@@ -40,7 +40,7 @@ def test_the_smoke_grid_has_every_method_connector_and_notebook() -> None:
 
 def test_the_main_grid_compares_like_with_like() -> None:
     study = grid.read("main")
-    assert all((run.steps, run.seed, run.test_size, run.probe_size) == (250, 42, None, None) for run in study.runs)
+    assert all((run.steps, run.batch_size, run.seed, run.test_size, run.probe_size) == (250, 16, 42, None, 900) for run in study.runs)
     on_unseen = [run for run in study.runs if run.dataset == "icons_choice" and run.train_pictures == run.test_pictures == "true"]
     assert sorted((run.method, run.connector) for run in on_unseen) == sorted(PAIRS)
     shuffled = {(run.method, run.connector) for run in study.runs if run.train_pictures == "shuffled"}

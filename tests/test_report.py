@@ -255,6 +255,21 @@ def test_not_distinguishable_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "The only other tuned model is below it."), (2, "Each of the other 2 tuned models is below it.")])
+def test_one_is_not_many(count: int, said: str) -> None:
+    tally = {"higher": 0, "lower": count, "not distinguishable": 0, "all": count}
+    main = {"scores": [row(group="seen")], "baselines": [], "to_best_tally": {"scenes": tally}}
+    assert findings.best({"main_results": main})[1] == said
+    tally = {"higher": 0, "lower": 0, "not distinguishable": 1, "all": 1}
+    assert "1 of the other 1 tuned model is not" in findings.best({"main_results": main | {"to_best_tally": {"scenes": tally}}})[1]
+
+
+def test_a_base_that_does_not_look_is_told_as_a_failure() -> None:
+    blind = [row(method="none", baseline="shuffled", group="seen", verdict="not distinguishable", low=-1.0), row(method="none", baseline="blank", group="seen")]
+    said = findings.failed({"main_results": {"to_blind": blind, "to_base": [], "to_shuffled": [], "unreadable": []}})
+    assert len(said) == 1 and "not above itself under shuffled pictures on Scenes" in said[0]
+
+
 # ---------------------------------------------------------------- publishing
 
 

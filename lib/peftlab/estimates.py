@@ -143,6 +143,22 @@ def to_base(predictions: pd.DataFrame, *, stage: str = "evaluate") -> pd.DataFra
     return _differences((_named(key), cell, base[key]) for key, cell in found.items() if key[1] != "none" and base[key] is not None)
 
 
+def to_blind(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences of the untouched base to what needs no sight of the picture: a row per model, data set and ``baseline``.
+
+    The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template.
+    """
+    rows = []
+    blind = {b: cells(predictions, test_pictures=b) for b in ("blank", "shuffled")}
+    for key, cell in cells(predictions).items():
+        if key[1] == "none":
+            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": cell.assign(value=_majority(cell))}
+            for name, other in others.items():
+                difference = stats.paired(cell, other, "question_id", strata="tested_on")
+                rows.append({**_named(key), "baseline": name, "group": group(key[0], key[3]), **_row(difference), "verdict": verdict(difference)})
+    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "baseline", "group", "mean", "low", "high", "n", "clusters", "verdict"])
+
+
 def averages_to_base(predictions: pd.DataFrame) -> pd.DataFrame:
     """Like `to_base`, over the seen and the unseen data sets."""
     found = list(_groups(cells(predictions)))

@@ -35,6 +35,11 @@ def _place(row: Row) -> str:
     return style.label("dataset", row["dataset"])
 
 
+def many(count: int, one: str, several: str) -> str:
+    """A count with its noun: "1 tuned model", "13 tuned models"."""
+    return f"{number(count, 0)} {one if count == 1 else several}"
+
+
 def _sets(facts: Facts) -> list[str]:
     """The data sets that something was tuned on, the unseen ones first."""
     rows = [r for r in facts["main_results"]["scores"] if r["method"] != "none"]
@@ -55,7 +60,9 @@ def best(facts: Facts) -> list[str]:
         said.append("; ".join([text, *base, *others]) + ".")
         counts = main["to_best_tally"].get(dataset)
         if counts:
-            said.append(f"The order is not settled: {counts[SURE]} of the other {counts['all']} tuned models are not distinguishable from it." if counts[SURE] else f"Each of the other {counts['all']} tuned models is below it.")
+            others_, sure = many(counts["all"], "tuned model", "tuned models"), counts[SURE]
+            open_ = f"The order is not settled: {sure} of the other {others_} {'is' if sure == 1 else 'are'} not distinguishable from it."
+            said.append(open_ if sure else "The only other tuned model is below it." if counts["all"] == 1 else f"Each of the other {others_} is below it.")
     return said
 
 
@@ -68,11 +75,22 @@ def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) ->
     return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE] or 'none'} not distinguishable from it."
 
 
+def base(facts: Facts) -> list[str]:
+    """Per data set: what the untouched base scores, and by how much that is above what needs no sight of the picture."""
+    said, main = [], facts["main_results"]
+    words = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled ones", "majority": "the most frequent answer of each kind of question"}
+    for r in (r for r in main["scores"] if r["method"] == "none"):
+        rows = [b for b in main["to_blind"] if b["dataset"] == r["dataset"] and b["model"] == r["model"]]
+        against = listed(f"{words[b['baseline']]} {_points(b)}" for b in rows)
+        said.append(f"On {_place(r)} ({r['group']}) it has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; against {against}.")
+    return said
+
+
 def to_base(facts: Facts) -> list[str]:
     """Per data set: which tuned models differ from the untouched base, on the same questions."""
     main = facts["main_results"]
     return [
-        _split([r for r in main["to_base"] if r["dataset"] == d], counts, f"Of {counts['all']} tuned models on {style.label('dataset', d)}", "the untouched base")
+        _split([r for r in main["to_base"] if r["dataset"] == d], counts, f"Of {many(counts['all'], 'tuned model', 'tuned models')} on {style.label('dataset', d)}", "the untouched base")
         for d, counts in main["to_base_tally"].items()
     ]
 
@@ -118,7 +136,7 @@ def hallucination(facts: Facts) -> list[str]:
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
     for d, counts in probe["to_base_tally"].items():
         rows = [r for r in probe["to_base"] if r["dataset"] == d]
-        said.append(_split(rows, counts, f"Of {counts['all']} models tuned on {style.label('dataset', d)}", "the base"))
+        said.append(_split(rows, counts, f"Of {many(counts['all'], 'model', 'models')} tuned on {style.label('dataset', d)}", "the base"))
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
         said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
@@ -146,7 +164,7 @@ def limits(facts: Facts) -> list[str]:
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else many + ".",
         f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
-        f"The intervals are those of {main['design']['level']}\u00a0% each. There are {main['comparisons']} paired comparisons in the tables, not corrected for their number: some that exclude zero will do so by accident.",
+        f"The intervals are those of {main['design']['level']}\u00a0% each. The tables hold {many(main['comparisons'], 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident.",
     ]
     return said
 
@@ -154,6 +172,10 @@ def limits(facts: Facts) -> list[str]:
 def failed(facts: Facts) -> list[str]:
     """What did not work, by the numbers: below the base, unlearned sight, answers that cannot be read."""
     main, said = facts["main_results"], []
+    for r in main["to_blind"]:
+        if r["group"] == "seen" and r["verdict"] != "higher":
+            named = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled pictures", "majority": "always giving the most frequent answer"}
+            said.append(f"The untouched base is not above {named[r['baseline']]} on {_place(r)}, which it has seen: {_points(r)}.")
     for r in main["to_base"]:
         if r["verdict"] == "lower":
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
@@ -163,7 +185,7 @@ def failed(facts: Facts) -> list[str]:
     bad = main["unreadable"]
     if bad:
         worst = max(bad, key=lambda r: r["share"])
-        said.append(f"{number(len(bad), 0)} of {main['models']} models left more than {main['unreadable_above']}\u00a0% of their answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
+        said.append(f"{number(len(bad), 0)} of {many(main['models'], 'model', 'models')} left more than {main['unreadable_above']}\u00a0% of the answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
     return said or ["By these numbers nothing failed outright: no tuned model is below the base, and no control stayed level."]
 
 
@@ -174,4 +196,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (hallucination(facts)[:1] if "hallucination" in facts else []) + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, best, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, base, best, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}

@@ -442,6 +442,12 @@ class Results:
     provenance: dict[str, Any]
 
 
+def read_base(model: str) -> dict[str, Any] | None:
+    """How a pocket base was made (its tracked delta.json); None for a model that has no delta."""
+    file = paths.bases() / model / "delta.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
 def read_results(study: str) -> Results:
     """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
     for folder in (paths.results() / study, paths.published_results() / study):

@@ -253,14 +253,28 @@ def words(facts: Facts) -> dict[str, str]:
     counted = number(design["runs"], 0)
     return {
         "line": f"{counted} fine-tuning runs · {number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
-        "methods": few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0),
         "parameters": f"It has {parameters} parameters." if parameters else "",
+        "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
+        "base": " ".join(_made(made) for made in facts["main_results"]["bases"].values() if made),
         "steps": " or ".join(number(s, 0) for s in design["steps"]),
         "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
         "level": number(design["level"], 0),
         "cost_group": facts.get("cost", {}).get("group", ""),
         "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
     }  # fmt: skip
+
+
+def _made(base: dict[str, Any]) -> str:
+    """How a base was trained, and what its validation says of it."""
+    steps, before, after = base["settings"], base["validation"], base["validation_a_fifth_more"]
+    guessed = base["question_only"]
+    each = findings.listed(f"{number(before[d])}\u00a0% on {style.label('dataset', d)} ({number(guessed[d])}\u00a0%)" for d in before)
+    later = findings.listed(f"{number(after[d])}\u00a0%" for d in before)
+    return (
+        f"The first stage took {number(steps['align_steps'], 0)} steps of {steps['batch_size']} captions, the second {number(steps['tune_steps'], 0)} of {steps['talks']} conversations "
+        f"of up to three questions. Of {steps['checks']} validation questions each it then answered right {each}; in brackets, a classifier that was taught the same pool and sees no picture. "
+        f"After a fifth more training, which was not kept, these were {later}."
+    )
 
 
 PARTS = {"vision": "vision encoder", "connector": "connector", "llm": "language model"}

@@ -1,5 +1,6 @@
 """Order, label, colour and marker of every level, and the only rcParams."""
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -7,10 +8,9 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("MPLBACKEND", "agg")  # no window is opened; in a notebook Jupyter has set its own
+
 import matplotlib
-
-matplotlib.use("Agg", force=False)
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ft2font import FT2Font

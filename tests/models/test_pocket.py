@@ -1,8 +1,12 @@
 """A base's delta: what a grown model learned is what merging adds."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from peftlab import models, paths
 from peftlab.models import Loaded, pocket
 
 
@@ -30,3 +34,18 @@ def test_the_merged_base_equals_the_grown_model() -> None:
 def test_a_delta_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match="the delta holds elsewhere.weight"):
         pocket.merge(pocket.tiny(seed=0).model, {"elsewhere.weight": torch.zeros(1)}, {"scale": 2.0})
+
+
+def test_a_base_is_its_weights_not_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "bases", lambda: tmp_path)
+    folder = tmp_path / "pocket-mlp"
+    folder.mkdir()
+
+    def written(weights: bytes, about: dict[str, object]) -> str:
+        (folder / "delta.safetensors").write_bytes(weights)
+        (folder / "delta.json").write_text(json.dumps(about))
+        return models.digest("pocket-mlp")
+
+    first = written(b"a", {"scale": 2.0, "seconds": 1})
+    assert written(b"a", {"scale": 2.0, "seconds": 2}) == first
+    assert len({first, written(b"b", {"scale": 2.0}), written(b"a", {"scale": 1.0})}) == 3

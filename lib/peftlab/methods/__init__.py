@@ -12,8 +12,8 @@ class MethodCard:
     """A method as it is compared.
 
     ``size_name`` is what `run.size` means ("rank", "bottleneck", "tokens") or None where the method has none; ``size`` its
-    default on the pocket tier, ``size_paper`` that of Zhou et al. 2024; ``lr`` the default learning rate (provisional, set by hand
-    until the study notebooks/grids/lr.yaml has chosen it by validation loss), ``lr_paper`` theirs; ``identity`` whether the attached model equals the base before
+    default on the pocket tier, ``size_paper`` that of Zhou et al. 2024; ``lr`` the default learning rate (of those of
+    notebooks/grids/lr.yaml, the one with the lowest validation loss), ``lr_paper`` theirs; ``identity`` whether the attached model equals the base before
     training; ``quantisations`` the precisions of the base it can be attached to; ``connectors`` the connector states that
     differ for it; ``module`` the file that implements it; ``paper`` a key in report/references.bib.
     """
@@ -59,7 +59,7 @@ def attach(loaded: Any, run: Any) -> Any:
     """Attach `run.method` to a `models.Loaded`: returns the model to train.
 
     Afterwards exactly the method's own parameters, and the connector's where ``run.connector == "tuned"``, require a
-    gradient, and they are fp32 (TRAPS 6b); everything else is frozen as loaded. A model takes one attachment: load it again
+    gradient, and they are fp32 (bf16 steps would be rounded away); everything else is frozen as loaded. A model takes one attachment: load it again
     for the next. The start values depend on ``run.seed`` alone and no random state is left behind.
     """
     model = import_module(f"peftlab.methods.{card(run.method).name}").attach(loaded, run)

@@ -1,6 +1,7 @@
 """Cards of the models: where the weights come from, which family reads them, what they have seen."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -104,8 +105,8 @@ def load(run: Any) -> Loaded:
 
 
 def digest(name: str) -> str:
-    """What the base's weights depend on, as sha256: the card and, for a pocket base, its tracked delta."""
-    parts = repr(card(name)).encode()
-    for file in sorted((paths.bases() / name).glob("delta.*")):
-        parts += file.read_bytes()
+    """What the base's weights depend on, as sha256: the card and, for a pocket base, its tracked delta and the scale it is added at."""
+    parts, folder = repr(card(name)).encode(), paths.bases() / name
+    if (folder / "delta.safetensors").exists():
+        parts += (folder / "delta.safetensors").read_bytes() + repr(json.loads((folder / "delta.json").read_text())["scale"]).encode()
     return hashlib.sha256(parts).hexdigest()

@@ -1,0 +1,65 @@
+"""What a batch holds: a sequence per question, or several questions on one picture as turns."""
+
+import pytest
+import torch
+from PIL import Image
+
+from peftlab import features, training
+from peftlab.models import Loaded, pocket
+from peftlab.records import Example
+from peftlab.run import Run
+
+GREY, RED = Image.new("RGB", (160, 160), "grey"), Image.new("RGB", (160, 160), "red")
+
+
+def asked(number: int, image: Image.Image, question: str, answer: str) -> Example:
+    """A question on a picture."""
+    return Example(f"e{number}", f"p{number}", image, question, (answer,), "t", 0, "a")
+
+
+TALK = [asked(0, GREY, "What is it?", "fog"), asked(1, RED, "And this?", "a rose"), asked(2, GREY, "Is it thick?", "no"), asked(3, GREY, "Why?", "wind")]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    return pocket.ready(pocket.tiny(seed=0), precision="fp32", quantisation="none")
+
+
+def answers(loaded: Loaded, item: training._Item) -> str:
+    """What the labels of a sequence say, end-of-turn marks as bars."""
+    said = [i for i, label in zip(item.ids, item.labels, strict=True) if label != training.IGNORE]
+    assert all(label in (training.IGNORE, i) for i, label in zip(item.ids, item.labels, strict=True))
+    return loaded.processor.tokenizer.decode(said).replace("<|im_end|>", "|")
+
+
+def test_questions_on_one_picture_share_a_sequence(loaded: Loaded) -> None:
+    items = training.tokenise(loaded, TALK, image_tokens=25, turns=2)
+    assert [answers(loaded, i) for i in items] == ["fog|no|", "wind|", "a rose|"]
+    picture = loaded.processor.tokenizer.convert_tokens_to_ids(pocket.IMAGE_TOKEN)
+    assert [i.ids.count(picture) for i in items] == [25, 25, 25]
+    assert [i.image for i in items] == [GREY, GREY, RED]
+
+
+def test_alone_every_question_is_a_sequence(loaded: Loaded) -> None:
+    assert sorted(answers(loaded, i) for i in training.tokenise(loaded, TALK, image_tokens=25)) == ["a rose|", "fog|", "no|", "wind|"]
+
+
+def test_the_first_turn_is_learned_as_it_is_alone(loaded: Loaded) -> None:
+    pictures, run = features.encode(loaded, [GREY]), Run(model="tiny-mlp", precision="fp32")
+    together = training.tokenise(loaded, [TALK[0], TALK[2]], image_tokens=25, turns=2)
+    (alone,) = training.tokenise(loaded, [TALK[0]], image_tokens=25)
+    first = training._Item(together[0].ids, alone.labels + [training.IGNORE] * (len(together[0].ids) - len(alone.ids)), GREY)
+    device = torch.device("cpu")
+    with torch.no_grad():
+        in_talk, by_itself = (training._loss(loaded.model, loaded, [item], pictures, device) for item in (first, alone))
+    torch.testing.assert_close(in_talk, by_itself, atol=1e-5, rtol=1e-5)
+    assert training.answer_loss(loaded.model, loaded, [TALK[0]], run) == pytest.approx(by_itself.item(), abs=1e-5)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgetful = "{{ messages | length }}" + loaded.processor.chat_template
+    monkeypatch.setattr(loaded.processor, "chat_template", forgetful)
+    with pytest.raises(ValueError, match="does not keep earlier turns"):
+        training.tokenise(loaded, TALK, image_tokens=25, turns=2)
+    with pytest.raises(ValueError, match="turns is 0"):
+        training.tokenise(loaded, TALK, image_tokens=25, turns=0)
