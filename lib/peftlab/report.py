@@ -266,14 +266,13 @@ def words(facts: Facts) -> dict[str, str]:
 
 def _made(base: dict[str, Any]) -> str:
     """How a base was trained, and what its validation says of it."""
-    steps, before, after = base["settings"], base["validation"], base["validation_a_fifth_more"]
-    guessed = base["question_only"]
-    each = findings.listed(f"{number(before[d])}\u00a0% on {style.label('dataset', d)} ({number(guessed[d])}\u00a0%)" for d in before)
-    later = findings.listed(f"{number(after[d])}\u00a0%" for d in before)
+    steps, now, before, guessed = base["settings"], base["validation"], base["validation_a_fifth_before"], base["question_only"]
+    each = findings.listed(f"{number(now[d])}\u00a0% on {style.label('dataset', d)} ({number(guessed[d])}\u00a0%)" for d in now)
+    earlier = findings.listed(f"{number(before[d])}\u00a0%" for d in now)
     return (
         f"The first stage took {number(steps['align_steps'], 0)} steps of {steps['batch_size']} captions, the second {number(steps['tune_steps'], 0)} of {steps['talks']} conversations "
-        f"of up to three questions. Of {steps['checks']} validation questions each it then answered right {each}; in brackets, a classifier that was taught the same pool and sees no picture. "
-        f"After a fifth more training, which was not kept, these were {later}."
+        f"of up to three questions and {number(steps['more_steps'], 0)} more, from half the rate. Of {steps['checks']} validation questions each the base answers right {each}; in brackets, "
+        f"a classifier that was taught the same pool and sees no picture. Before those last steps, a fifth more than what came before them, these were {earlier}."
     )
 
 
