@@ -160,9 +160,9 @@ def limits(facts: Facts) -> list[str]:
     """What of the numbers a reader must not take for more: seeds, steps, the number of comparisons, base and machine."""
     main = facts["main_results"]
     seeds, steps = main["design"]["seeds"], " or ".join(number(s, 0) for s in main["design"]["steps"])
-    many = f"{number(len(seeds), 0)} seeds were run; answers are averaged over them, and the intervals do not hold their spread"
+    several = f"{number(len(seeds), 0)} seeds were run; answers are averaged over them, and the intervals do not hold their spread"
     said = [
-        f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else many + ".",
+        f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else several + ".",
         f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
         f"The intervals are those of {main['design']['level']}\u00a0% each. The tables hold {many(main['comparisons'], 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident.",
     ]
