@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -149,7 +150,7 @@ def test_a_study_is_executed_once_survives_failures_and_names_what_is_stale(tiny
         execute.run_grid(study(good), live=False)
 
 
-EXECUTOR = "import sys; from peftlab import __main__; sys.exit(__main__.main(['run', sys.argv[1], '--plain']))"
+EXECUTOR = "import sys; from peftlab import __main__; sys.exit(__main__.main(['run', *sys.argv[1:], '--plain']))"
 GRID = """
 study: interrupted
 why: A test.
@@ -165,7 +166,7 @@ def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores
     grid = tmp_path / "interrupted.yaml"
     grid.write_text(GRID)
     slow = records.stage_folder(second, "finetune")
-    with subprocess.Popen([sys.executable, "-c", EXECUTOR, str(grid)], stdout=subprocess.DEVNULL) as executor:
+    with subprocess.Popen([sys.executable, "-c", EXECUTOR, str(grid), "--workers", "1"], stdout=subprocess.DEVNULL) as executor:
         assert eventually(lambda: list(slow.parent.glob(".finetune.[0-9]*")), seconds=300), "the second run never began"
         kernel = int(next(slow.parent.glob(".finetune.[0-9]*")).suffix[1:])
         assert psutil.pid_exists(kernel)
@@ -174,7 +175,7 @@ def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores
     assert records.stage_folder(first, "evaluate").exists() and not slow.exists()
     before = times()
 
-    assert __main__.main(["run", str(grid), "--plain"]) == 0
+    assert __main__.main(["run", str(grid), "--plain", "--workers", "1"]) == 0
     assert {name: when for name, when in times().items() if name in before} == before, "a finished stage was repeated"
     assert not list(paths.runs().rglob(".*")), "something of the killed run is left"
     scores = [answers(of) for of in (first, second)]
@@ -185,6 +186,46 @@ def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores
     assert execute.run_grid(study(first, second, stages=("finetune", "evaluate")), live=False)["done"] == 4
     for of, score in zip((first, second), scores, strict=True):
         pd.testing.assert_frame_equal(answers(of), score)
+
+
+def test_two_workers_share_a_grid_and_die_with_their_executor(tiny_data: Path, tmp_path: Path) -> None:
+    """Each is killed in its first run; a second call, of two workers again, completes the grid."""
+    grid = tmp_path / "interrupted.yaml"
+    grid.write_text(GRID)
+    begun = [records.stage_folder(run(method=m, steps=40), "finetune") for m in ("lora", "ia3")]
+    with subprocess.Popen([sys.executable, "-c", EXECUTOR, str(grid), "--workers", "2"], stdout=subprocess.DEVNULL) as executor:
+        assert eventually(lambda: all(list(folder.parent.glob(".finetune.[0-9]*")) for folder in begun), seconds=300), "the runs were not executed side by side"
+        tree = psutil.Process(executor.pid).children(recursive=True)
+        executor.kill()
+    assert eventually(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)), "a process outlives its executor"
+
+    done = subprocess.run([sys.executable, "-c", EXECUTOR, str(grid), "--workers", "2"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].startswith("4 done, 1 skipped, 0 failed")
+    assert not list(paths.runs().rglob(".*")), "something of the killed runs is left"
+
+
+def test_what_another_worker_failed_is_not_tried_again(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = study(run(method="none"), stages=("evaluate",))
+    task = tasks.plan(of)[-1]
+    task.failure.parent.mkdir(parents=True)
+    task.failure.write_text(json.dumps({"what": "the other's sentence"}))
+    began = task.failure.stat().st_mtime
+    assert execute.run_grid(of, live=False, began=began)["failed"] == 1
+    assert execute.run_grid(of, live=False, began=began + 1)["done"] == 1
+
+
+def test_as_many_workers_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PEFTLAB_BEGAN", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr("peftlab.provenance.cores", lambda: 16)
+    for free, workers in ((3e9, 1), (13e9, 2), (900e9, 4)):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        assert __main__._workers(None) == workers
+    assert __main__._workers(7) == 7
+    with pytest.raises(ValueError, match="--workers is 0"):
+        __main__._workers(0)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    assert __main__._workers(None) == 1
 
 
 def eventually(holds: Callable[[], object], *, seconds: float = 20) -> bool:

@@ -103,8 +103,11 @@ def _killed_for_memory() -> int:
 # ---------------------------------------------------------------- a study
 
 
-def run_grid(study: Study, *, again_stale: bool = False, live: bool = True) -> dict[str, int]:
+def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, began: float | None = None) -> dict[str, int]:
     """Execute what of a study is not finished; returns how many stages were done, skipped, failed, blocked and stale.
+
+    Several processes may do this for one study. What another of them finished or failed since `began` (seconds, as by `time.time`) is
+    done or failed here too, and not tried again; without it, a stage that is finished is skipped and one that failed is tried again.
 
     A failing stage is recorded beside its folder and the others go on, except those that read it (blocked). Stale stages are
     named and left, unless `again_stale`. A stage that another executor holds is waited for at the end. Raises ValueError,
@@ -118,7 +121,7 @@ def run_grid(study: Study, *, again_stale: bool = False, live: bool = True) -> d
     with Board(study, tasks, outcomes, live=live and sys.stdout.isatty()) as board:
         waiting = tasks
         while waiting:
-            before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, again_stale=again_stale)]
+            before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
             if len(waiting) == before:
                 board.show(f"waiting for another process: {waiting[0].name}")
                 time.sleep(WAIT)
@@ -126,20 +129,22 @@ def run_grid(study: Study, *, again_stale: bool = False, live: bool = True) -> d
     return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
-def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool) -> bool:
+def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool, began: float | None) -> bool:
     """Settle a task's outcome; False where that must wait for another process."""
     if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
         return board.settle(task, "blocked")
     if any(need not in outcomes for need in task.needs):
         return False
     if states.of(task) == "finished":
-        return board.settle(task, "skipped")
+        return board.settle(task, "done" if _since(task.folder, began) else "skipped")
     with locked(task) as mine:
         if not mine:
             return False
         found = states.of(task)  # another process may have finished it meanwhile
         if found == "finished" or (found == "stale" and not again_stale):
-            return board.settle(task, {"finished": "skipped"}.get(found, found))
+            return board.settle(task, ("done" if _since(task.folder, began) else "skipped") if found == "finished" else found)
+        if _since(task.failure, began):
+            return board.settle(task, "failed", json.loads(task.failure.read_text())["what"])
         board.begin(task)
         try:
             _execute(task, states, again=found == "stale")
@@ -147,6 +152,11 @@ def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board
             task.failure.write_text(json.dumps({"stage": task.stage, "run": task.run.id, **failed.facts}, indent=1))
             return board.settle(task, "failed", str(failed))
     return board.settle(task, "done")
+
+
+def _since(path: Path, began: float | None) -> bool:
+    """Whether `path` was written since the processes that share a study began."""
+    return began is not None and path.exists() and path.stat().st_mtime >= began
 
 
 def _execute(task: Task, states: States, *, again: bool) -> None:
