@@ -73,8 +73,9 @@ def attach(loaded: Any, run: Any) -> Any:
 
 def is_trained(name: str, towers: Any, run: Any) -> bool:
     """Whether the parameter `name` (as `named_parameters` gives it) trains in this run: the method's own or the tuned connector's."""
-    connector = run.connector == "tuned" and name.startswith(f"{towers.connector}.")
-    return connector or import_module(f"peftlab.methods.{card(run.method).name}").own(name, towers)
+    if towers.in_connector(name):
+        return run.connector == "tuned"
+    return import_module(f"peftlab.methods.{card(run.method).name}").own(name, towers)
 
 
 def named_parameters(model: Any) -> Iterator[tuple[str, Any]]:
