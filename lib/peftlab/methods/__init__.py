@@ -44,6 +44,11 @@ METHODS: dict[str, MethodCard] = {
     )
 }
 
+# What truly cannot work, by method and model family, and why: a run of it is refused before it starts.
+REFUSED: dict[tuple[str, str], str] = {
+    ("prefix", "gemma"): "when it answers, peft drops the marks of a picture's tokens, so they would no longer see each other in both directions",
+}
+
 CONNECTOR_LR = 1e-4  # pocket default of the connector's own parameter group; Zhou et al. use 2e-5
 CONNECTOR_LR_PAPER = 2e-5
 

@@ -33,23 +33,18 @@ def own(name: str, towers: Towers) -> bool:
 
 
 def _places(size: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]:
-    """A hook that numbers tokens in three dimensions (Qwen-VL) as if no prefix stood before them.
+    """A hook that numbers tokens in three dimensions (Qwen-VL) from `size` on, the prefix coming first.
 
-    The model itself would look for the pictures in a mask that is `size` tokens longer than the text, or take a filled cache for a
-    conversation that goes on.
+    The model itself would look for the pictures in a mask that is `size` tokens longer than the text, or take the filled cache for a
+    conversation that goes on. What `generate` numbers, before there is a prefix, peft moves by `size`.
     """
 
     def hook(model: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        ids = given["input_ids"]  # (batch, tokens): the whole prompt, or what `generate` has just drawn
-        if given.get("attention_mask") is None:  # as `generate` leaves it where nothing is padded
-            mask = torch.ones_like(ids[:, :1]).expand(-1, given["past_key_values"].get_seq_length() - size + ids.shape[1])
-        else:
-            mask = given["attention_mask"][:, size:].long()  # (batch, tokens so far)
-        if given.get("pixel_values") is not None:
-            grids = {name: given[name] for name in ("image_grid_thw", "mm_token_type_ids")}
-            places, model.rope_deltas = model.get_rope_index(ids, attention_mask=mask, **grids)
-        else:
-            places = ((mask.cumsum(-1) - 1)[:, -ids.shape[1] :] + model.rope_deltas).expand(3, -1, -1)
-        return args, {**given, "position_ids": places}
+        if given.get("position_ids") is not None:
+            return args, given
+        mask = None if given.get("attention_mask") is None else given["attention_mask"][:, size:]
+        pictures = {name: given[name] for name in ("image_grid_thw", "mm_token_type_ids")}
+        places, model.rope_deltas = model.get_rope_index(given["input_ids"], attention_mask=mask, **pictures)
+        return args, {**given, "position_ids": places + size}
 
     return hook
