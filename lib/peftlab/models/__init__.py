@@ -171,8 +171,8 @@ def _turn(role: str, text: str) -> dict[str, Any]:
 
 def card(name: str) -> ModelCard:
     """The card of model `name`; raises ValueError naming the choices, or the reason where a known model has none."""
-    if name.lower() in REFUSED:
-        raise ValueError(f"model is {name!r}, which cannot be had: {REFUSED[name.lower()]} (lib/peftlab/models/__init__.py)")
+    if str(name).lower() in REFUSED:
+        raise ValueError(f"model is {name!r}, which cannot be had: {REFUSED[str(name).lower()]} (lib/peftlab/models/__init__.py)")
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; choose one of {', '.join(MODELS)} (lib/peftlab/models/__init__.py)")
     return MODELS[name]
