@@ -19,6 +19,7 @@ from peftlab.run import CONTROLS, Run, axis
         ({"method": "none", "connector": "tuned"}, "none has only connector frozen"),
         ({"method": "connector"}, "connector has only connector tuned"),
         ({"method": "full", "quantisation": "nf4"}, "full on a nf4 base: full needs none"),
+        ({"method": "prefix", "model": "gemma3-4b"}, "method prefix on model gemma3-4b: when it answers, peft drops the marks of a picture's tokens"),
         ({"precision": "fp16"}, "precision is 'fp16'; choose one of bf16, fp32"),
         ({"train_pictures": "blank"}, "train_pictures is 'blank'; choose one of true, shuffled"),
         ({"probe": "pope"}, "probe is 'pope'; choose one of presence"),

@@ -25,6 +25,11 @@ def loaded() -> Loaded:
     return pocket.ready(pocket.tiny(seed=0), precision="fp32", quantisation="none")
 
 
+def encoded(loaded: Loaded) -> features.Features:
+    """The pictures of the conversation as the model takes them in."""
+    return features.encode(loaded, [GREY, RED])
+
+
 def answers(loaded: Loaded, item: training._Item) -> str:
     """What the labels of a sequence say, end-of-turn marks as bars."""
     said = [i for i, label in zip(item.ids, item.labels, strict=True) if label != training.IGNORE]
@@ -33,7 +38,7 @@ def answers(loaded: Loaded, item: training._Item) -> str:
 
 
 def test_questions_on_one_picture_share_a_sequence(loaded: Loaded) -> None:
-    items = training.tokenise(loaded, TALK, image_tokens=25, turns=2)
+    items = training.tokenise(encoded(loaded), TALK, turns=2)
     assert [answers(loaded, i) for i in items] == ["fog|no|", "wind|", "a rose|"]
     picture = loaded.processor.tokenizer.convert_tokens_to_ids(pocket.IMAGE_TOKEN)
     assert [i.ids.count(picture) for i in items] == [25, 25, 25]
@@ -41,17 +46,17 @@ def test_questions_on_one_picture_share_a_sequence(loaded: Loaded) -> None:
 
 
 def test_alone_every_question_is_a_sequence(loaded: Loaded) -> None:
-    assert sorted(answers(loaded, i) for i in training.tokenise(loaded, TALK, image_tokens=25)) == ["a rose|", "fog|", "no|", "wind|"]
+    assert sorted(answers(loaded, i) for i in training.tokenise(encoded(loaded), TALK)) == ["a rose|", "fog|", "no|", "wind|"]
 
 
 def test_the_first_turn_is_learned_as_it_is_alone(loaded: Loaded) -> None:
     pictures, run = features.encode(loaded, [GREY]), Run(model="tiny-mlp", precision="fp32")
-    together = training.tokenise(loaded, [TALK[0], TALK[2]], image_tokens=25, turns=2)
-    (alone,) = training.tokenise(loaded, [TALK[0]], image_tokens=25)
+    together = training.tokenise(pictures, [TALK[0], TALK[2]], turns=2)
+    (alone,) = training.tokenise(pictures, [TALK[0]])
     first = training._Item(together[0].ids, alone.labels + [training.IGNORE] * (len(together[0].ids) - len(alone.ids)), GREY)
     device = torch.device("cpu")
     with torch.no_grad():
-        in_talk, by_itself = (training._loss(loaded.model, loaded, [item], pictures, device) for item in (first, alone))
+        in_talk, by_itself = (training._loss(loaded.model, [item], pictures, device) for item in (first, alone))
     torch.testing.assert_close(in_talk, by_itself, atol=1e-5, rtol=1e-5)
     assert training.answer_loss(loaded.model, loaded, [TALK[0]], run) == pytest.approx(by_itself.item(), abs=1e-5)
 
@@ -60,6 +65,6 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(loaded: Loaded, monke
     forgetful = "{{ messages | length }}" + loaded.processor.chat_template
     monkeypatch.setattr(loaded.processor, "chat_template", forgetful)
     with pytest.raises(ValueError, match="does not keep earlier turns"):
-        training.tokenise(loaded, TALK, image_tokens=25, turns=2)
+        training.tokenise(encoded(loaded), TALK, turns=2)
     with pytest.raises(ValueError, match="turns is 0"):
-        training.tokenise(loaded, TALK, image_tokens=25, turns=0)
+        training.tokenise(encoded(loaded), TALK, turns=0)

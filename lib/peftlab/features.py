@@ -1,4 +1,4 @@
-"""What the frozen vision encoder says of a picture: computed once, cached."""
+"""What a model is given of pictures and prompts: the frozen encoder's features, computed once and cached, or what the processor makes."""
 
 import hashlib
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -16,20 +17,55 @@ from peftlab.models import Loaded
 BATCH = 32  # pictures encoded at once
 
 
+TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # rows of a value a token; the rest is of pictures
+
+
 @dataclass(frozen=True)
 class Features:
-    """Encoder features of a set of pictures, found by content."""
+    """A set of pictures as a model takes them in: by content from a table of encoder features, else through the processor.
 
-    table: torch.Tensor  # (pictures, image tokens, width), bf16
+    A family has a table where its vision tower has an `encode` (the pocket family: always the same number of tokens a picture).
+    """
+
+    loaded: Loaded
+    table: torch.Tensor | None  # (pictures, image tokens, width), bf16
     rows: dict[str, int]
 
-    @property
-    def image_tokens(self) -> int:
-        return self.table.shape[1]
+    def tokens(self, image: Image.Image, question: str, *, before: Sequence[tuple[str, str]] = ()) -> dict[str, list[int]]:
+        """``input_ids`` of a conversation up to where the answer to `question` begins, and the family's other values a token."""
+        if self.table is not None:
+            return {"input_ids": self.loaded.prompt(question, image_tokens=self.table.shape[1], before=before)}
+        made = self.loaded.inputs(image, question, before=before)
+        return {name: made[name][0].tolist() for name in TOKENS if name in made and name != "attention_mask"}
 
-    def of(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """(len(images), image tokens, width); KeyError where a picture was not encoded."""
-        return self.table[[self.rows[picture_digest(image)] for image in images]]
+    def batch(self, rows: Sequence[dict[str, list[int]]], images: Sequence[Image.Image], *, left: bool = False) -> dict[str, torch.Tensor]:
+        """What the model is called with: `rows` padded to the longest, right or `left`, their mask, and the pictures, one a row.
+
+        KeyError where a picture was not encoded.
+        """
+        longest = max(len(row["input_ids"]) for row in rows)
+        made = {"attention_mask": torch.zeros(len(rows), longest, dtype=torch.int64)}
+        for number, row in enumerate(rows):
+            length = len(row["input_ids"])
+            place = slice(longest - length, None) if left else slice(length)
+            made["attention_mask"][number, place] = 1
+            for name, values in row.items():
+                made.setdefault(name, torch.full((len(rows), longest), self.loaded.pad if name == "input_ids" else 0))
+                made[name][number, place] = torch.tensor(values)
+        return {**made, **self._pixels(images)}
+
+    def _pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        if self.table is not None:
+            return {"pixel_values": self.table[[self.rows[picture_digest(image)] for image in images]]}
+        made = [self.loaded.inputs(image, "") for image in images]
+        return {name: _stack([one[name] for one in made]) for name in made[0] if name not in TOKENS}
+
+
+def _stack(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Concatenate along the first dimension, the others padded with zeros to the widest: pictures may differ in their number of tiles."""
+    wide = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    padded = [F.pad(part, [n for w, size in zip(wide[::-1], part.shape[:0:-1], strict=True) for n in (0, w - size)]) for part in parts]
+    return torch.cat(padded)
 
 
 def picture_digest(image: Image.Image) -> str:
@@ -38,7 +74,7 @@ def picture_digest(image: Image.Image) -> str:
 
 
 def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
-    """Features of all different pictures among `images`, from the cache where this set was encoded before.
+    """Features of all different pictures among `images`, from the cache where this set was encoded before; no table where none is kept.
 
     The cache's key is the encoder's weights, its preprocessing and the pictures' content, so it needs no invalidation; a file
     is written under a temporary name and renamed, so several processes may share it.
@@ -46,6 +82,8 @@ def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
     unique = {picture_digest(image): image for image in images}
     names = sorted(unique)
     tower = loaded.model.get_submodule(loaded.towers.vision)
+    if not hasattr(tower, "encode"):
+        return Features(loaded, None, {name: row for row, name in enumerate(names)})
     key = hashlib.sha256("".join([_encoder_digest(tower, loaded.processor), *names]).encode()).hexdigest()
     file = paths.cache() / "features" / f"{key[:32]}.safetensors"
     if file.exists():
@@ -62,7 +100,7 @@ def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
         temporary = file.with_suffix(f".{os.getpid()}")
         save_file({"features": table}, temporary)
         temporary.rename(file)
-    return Features(table, {name: row for row, name in enumerate(names)})
+    return Features(loaded, table, {name: row for row, name in enumerate(names)})
 
 
 def _encoder_digest(tower: torch.nn.Module, processor: Any) -> str:

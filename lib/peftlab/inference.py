@@ -24,24 +24,22 @@ def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
         raise ValueError("answer was given no examples")
     pictures = features.encode(loaded, [e.image for e in examples])
     tokenizer = loaded.processor.tokenizer
-    prompts = [loaded.prompt(example.question, image_tokens=pictures.image_tokens) for example in examples]
-    order = sorted(range(len(examples)), key=lambda place: len(prompts[place]))
+    prompts = [pictures.tokens(example.image, example.question) for example in examples]
+    order = sorted(range(len(examples)), key=lambda place: len(prompts[place]["input_ids"]))
+    ends = model.generation_config.eos_token_id
+    ends = sorted({loaded.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
     device = next(model.parameters()).device
     autocast = torch.autocast(device.type, dtype=torch.bfloat16) if run.precision == "bf16" else contextlib.nullcontext()
     answers = [""] * len(examples)
     model.eval()
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
-        length = len(prompts[places[-1]])
-        tokens = torch.full((len(places), length), tokenizer.pad_token_id)
-        mask = torch.zeros_like(tokens)
-        for row, place in enumerate(places):
-            tokens[row, length - len(prompts[place]) :] = torch.tensor(prompts[place])
-            mask[row, length - len(prompts[place]) :] = 1
+        inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
+        length = inputs["input_ids"].shape[1]
         with torch.no_grad(), autocast:
             out = model.generate(
-                input_ids=tokens.to(device), attention_mask=mask.to(device), pixel_values=pictures.of([examples[p].image for p in places]).to(device),
-                max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id,
+                **{name: tensor.to(device) for name, tensor in inputs.items()},
+                max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad,
             )  # fmt: skip
         for place, text in zip(places, tokenizer.batch_decode(out[:, length:], skip_special_tokens=True), strict=True):
             answers[place] = text.strip()

@@ -36,12 +36,10 @@ def adapter_bytes(model: nn.Module) -> int:
 
 
 def _place(name: str, towers: Towers) -> tuple[str, str]:
-    if name.startswith(f"{towers.vision}."):
-        return "vision", "-"
-    if name.startswith(f"{towers.connector}."):
-        return "connector", "-"
     if name.startswith("prompt_encoder."):
         return "llm", "attn"
+    if (tower := towers.part(name)) != "llm":
+        return tower, "-"
     parts = name.split(".")
     for location, linears in (("attn", towers.attn), ("mlp", towers.mlp)):
         if name.startswith(towers.layer.split("{i}")[0]) and any(f".{linear}." in name for linear in linears):

@@ -70,6 +70,8 @@ class Run:
             self.quantisation in card.quantisations,
             f"method {self.method} on a {self.quantisation} base: {self.method} needs {' or '.join(card.quantisations)}",
         )
+        reason = methods.REFUSED.get((self.method, models.card(self.model).family))
+        _require(reason is None, f"method {self.method} on model {self.model}: {reason} (REFUSED in lib/peftlab/methods/__init__.py)")
         for name in ("steps", "batch_size"):
             _require(_whole(getattr(self, name)) and getattr(self, name) >= 1, f"{name} is {getattr(self, name)!r}; a whole number of at least 1")
         _require(_whole(self.seed) and 0 <= self.seed < 2**32, f"seed is {self.seed!r}; a whole number from 0 to 4294967295")

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from peftlab import features, guards
+from peftlab import features, guards, methods
 from peftlab.models import Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -43,6 +43,7 @@ class _Item:
     ids: list[int]
     labels: list[int]
     image: Image.Image
+    types: dict[str, list[int]] = field(default_factory=dict)  # the family's other values a token
 
 
 def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, turns: int = 1, progress: bool = True) -> StepLog:
@@ -59,7 +60,7 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
     guards.trainable(model, loaded, run)
     before = guards.snapshot(model)
     pictures = features.encode(loaded, [e.image for e in examples])
-    items = tokenise(loaded, examples, image_tokens=pictures.image_tokens, turns=turns)
+    items = tokenise(pictures, examples, turns=turns)
     optimiser = torch.optim.AdamW(_groups(model, loaded, resolved), betas=(0.9, 0.999), weight_decay=0.0)
     peak = [group["lr"] for group in optimiser.param_groups]
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -76,7 +77,7 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
                 group["lr"] = rate * _schedule(step, run.steps)
             batch = next(batches)
             with _autocast(run, device):
-                loss = _loss(model, loaded, batch, pictures, device)
+                loss = _loss(model, batch, pictures, device)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {run.id}: lower its lr ({resolved['lr']})")
             loss.backward()
@@ -102,7 +103,7 @@ def answer_loss(model: nn.Module, loaded: Loaded, examples: Sequence[Example], r
     if not examples:
         raise ValueError("answer_loss was given no examples")
     pictures = features.encode(loaded, [e.image for e in examples])
-    items = sorted(tokenise(loaded, examples, image_tokens=pictures.image_tokens), key=lambda i: len(i.ids))
+    items = sorted(tokenise(pictures, examples), key=lambda i: len(i.ids))
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
     model.eval()
@@ -110,19 +111,20 @@ def answer_loss(model: nn.Module, loaded: Loaded, examples: Sequence[Example], r
         batch = items[start : start + 32]
         with torch.inference_mode(), _autocast(run, device):
             count = sum(label != IGNORE for i in batch for label in i.labels)
-            total += _loss(model, loaded, batch, pictures, device).item() * count
+            total += _loss(model, batch, pictures, device).item() * count
         tokens += count
     return total / tokens
 
 
-def tokenise(loaded: Loaded, examples: Sequence[Example], *, image_tokens: int, turns: int = 1) -> list[_Item]:
+def tokenise(pictures: features.Features, examples: Sequence[Example], *, turns: int = 1) -> list[_Item]:
     """A sequence per example: prompt, first answer and end-of-turn; or, with `turns`, of up to so many questions on one picture.
 
     Sequences are never truncated: that would cut pictures. Raises ValueError where the chat template rewrites earlier turns.
     """
     if turns < 1:
         raise ValueError(f"turns is {turns}; a sequence holds at least one question")
-    tokenizer, talks = loaded.processor.tokenizer, dict[str, list[list[Example]]]()
+    loaded, talks = pictures.loaded, dict[str, list[list[Example]]]()
+    tokenizer, end = loaded.processor.tokenizer, loaded.end
     for example in examples:
         talk = talks.setdefault(features.picture_digest(example.image), [[]])
         if len(talk[-1]) == turns:
@@ -132,29 +134,17 @@ def tokenise(loaded: Loaded, examples: Sequence[Example], *, image_tokens: int, 
     for talk in (t for per_picture in talks.values() for t in per_picture):
         ids, labels, before = list[int](), list[int](), list[tuple[str, str]]()
         for example in talk:
-            prompt = loaded.prompt(example.question, image_tokens=image_tokens, before=before)
+            types = pictures.tokens(example.image, example.question, before=before)
+            prompt = types.pop("input_ids")
             if prompt[: len(ids)] != ids:
                 raise ValueError(f"the chat template of {type(loaded.processor).__name__} does not keep earlier turns as they were: train with turns=1")
-            answer = tokenizer(example.answers[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            answer = [*tokenizer(example.answers[0], add_special_tokens=False)["input_ids"], end]
             labels += [IGNORE] * (len(prompt) - len(labels)) + answer
             ids = prompt + answer
+            types = {name: values + [loaded.answer_type if name == "token_type_ids" else 0] * len(answer) for name, values in types.items()}
             before.append((example.question, example.answers[0]))
-        items.append(_Item(ids, labels, talk[0].image))
+        items.append(_Item(ids, labels, talk[0].image, types))
     return items
-
-
-def collate(batch: Sequence[_Item], *, pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-padded ids, attention mask and labels, each (batch, longest); labels are `IGNORE` off the answer tokens."""
-    longest = max(len(i.ids) for i in batch)
-    ids = torch.full((len(batch), longest), pad)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, IGNORE)
-    for row, item in enumerate(batch):
-        length = len(item.ids)
-        ids[row, :length] = torch.tensor(item.ids)
-        mask[row, :length] = 1
-        labels[row, :length] = torch.tensor(item.labels)
-    return ids, mask, labels
 
 
 def save(model: nn.Module, folder: Path) -> Path:
@@ -179,20 +169,21 @@ def restore(model: nn.Module, folder: Path) -> None:
             live[name].copy_(tensor)
 
 
-def _loss(model: nn.Module, loaded: Loaded, batch: Sequence[_Item], pictures: features.Features, device: torch.device) -> torch.Tensor:
-    ids, mask, labels = (t.to(device) for t in collate(batch, pad=loaded.processor.tokenizer.pad_token_id))
+def _loss(model: nn.Module, batch: Sequence[_Item], pictures: features.Features, device: torch.device) -> torch.Tensor:
+    rows = [{"input_ids": item.ids, **item.types} for item in batch]
+    inputs = {name: tensor.to(device) for name, tensor in pictures.batch(rows, [item.image for item in batch]).items()}
+    labels = torch.full_like(inputs["input_ids"], IGNORE)
+    for row, item in enumerate(batch):
+        labels[row, : len(item.labels)] = torch.tensor(item.labels)
     keep = (labels != IGNORE).any(0).nonzero().squeeze(1)  # positions where some row has an answer token
-    logits = model(
-        input_ids=ids, attention_mask=mask, pixel_values=pictures.of([i.image for i in batch]).to(device),
-        logits_to_keep=keep - 1, use_cache=False,
-    ).logits  # (batch, len(keep), vocabulary)  # fmt: skip
+    logits = model(**inputs, logits_to_keep=keep - 1, use_cache=False).logits  # (batch, len(keep), vocabulary)
     targets = labels[:, keep]
     there = targets != IGNORE
     return F.cross_entropy(logits[there].float(), targets[there])
 
 
 def _groups(model: nn.Module, loaded: Loaded, resolved: dict[str, Any]) -> list[dict[str, Any]]:
-    connector = [p for n, p in model.named_parameters() if p.requires_grad and f"{loaded.towers.connector}." in n]
+    connector = [p for n, p in methods.named_parameters(model) if p.requires_grad and loaded.towers.in_connector(n)]
     ids = {id(p) for p in connector}
     own = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
     groups = [

@@ -44,6 +44,11 @@ METHODS: dict[str, MethodCard] = {
     )
 }
 
+# What truly cannot work, by method and model family, and why: a run of it is refused before it starts.
+REFUSED: dict[tuple[str, str], str] = {
+    ("prefix", "gemma"): "when it answers, peft drops the marks of a picture's tokens, so they would no longer see each other in both directions",
+}
+
 CONNECTOR_LR = 1e-4  # pocket default of the connector's own parameter group; Zhou et al. use 2e-5
 CONNECTOR_LR_PAPER = 2e-5
 
@@ -73,8 +78,9 @@ def attach(loaded: Any, run: Any) -> Any:
 
 def is_trained(name: str, towers: Any, run: Any) -> bool:
     """Whether the parameter `name` (as `named_parameters` gives it) trains in this run: the method's own or the tuned connector's."""
-    connector = run.connector == "tuned" and name.startswith(f"{towers.connector}.")
-    return connector or import_module(f"peftlab.methods.{card(run.method).name}").own(name, towers)
+    if towers.in_connector(name):
+        return run.connector == "tuned"
+    return import_module(f"peftlab.methods.{card(run.method).name}").own(name, towers)
 
 
 def named_parameters(model: Any) -> Iterator[tuple[str, Any]]:

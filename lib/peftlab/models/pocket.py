@@ -28,12 +28,11 @@ from transformers import (
     LlavaProcessor,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from peftlab import assets, methods, paths
+from peftlab import assets, loading, methods, paths
 from peftlab.models import Loaded, Towers, card
 
 SIDE = 160  # pixels; a picture is 5 x 5 cells of 32 px, an image token each
@@ -109,11 +108,9 @@ AutoModel.register(Lite0Config, Lite0Tower)
 
 TOWERS = Towers(
     vision="model.vision_tower",
-    connector="model.multi_modal_projector",
+    connector=("model.multi_modal_projector",),
     llm="model.language_model",
     layer="model.language_model.layers.{i}",
-    attn=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
-    mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
 )
 
 
@@ -151,31 +148,12 @@ def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
     model = loaded.model.to(dtype)
     model.model.vision_tower.float().feature_dtype = dtype
     if quantisation == "nf4":
-        _nf4(model.model.language_model.layers)
+        loading.nf4(model.model.language_model.layers)
         model.is_loaded_in_4bit = True  # peft's question before it uses its own 4-bit layers
-    # of a strided view, as `generate` passes the last position, PyTorch copies the vocabulary's matrix once per row of the batch
-    model.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    loading.check(model, loaded.towers, quantisation)
+    loading.contiguous(model.lm_head)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
-
-
-def _nf4(blocks: nn.Module) -> None:
-    """Replace every Linear under `blocks` by bitsandbytes' 4-bit one (NF4, double quantisation)."""
-    import bitsandbytes as bnb
-
-    for parent in list(blocks.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                linear = bnb.nn.Linear4bit(
-                    child.in_features, child.out_features, bias=child.bias is not None,
-                    compute_dtype=child.weight.dtype, compress_statistics=True, quant_type="nf4", device="meta",
-                )  # fmt: skip
-                linear.weight = bnb.nn.Params4bit(child.weight.data.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4", module=linear)
-                linear.bias = child.bias
-                # Else the first forward in eval mode on a CPU repacks the weights for good: rounded scales, and no gradient
-                # through them ever after.
-                linear.support_avx512bf16_for_cpu = False
-                setattr(parent, name, linear.to(child.weight.device))
 
 
 def assemble() -> Loaded:
@@ -184,7 +162,7 @@ def assemble() -> Loaded:
     config = _config(LlamaConfig.from_pretrained(folder), Lite0Config(), image_token_id=AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(IMAGE_TOKEN))
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
-    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=_attention())
+    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=loading.best_attention())
     model.model.language_model = llm.model
     model.lm_head = llm.lm_head
     tower = Lite0Tower(Lite0Config())
@@ -220,7 +198,7 @@ def grow(loaded: Loaded, *, rank: int, seed: int) -> nn.Module:
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False
     for name, parameter in methods.named_parameters(model):
-        if ".lora_" in name or name.startswith(f"{loaded.towers.connector}."):
+        if ".lora_" in name or loaded.towers.in_connector(name):
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
     return model
@@ -251,27 +229,16 @@ def merge(model: nn.Module, delta: dict[str, torch.Tensor], about: dict[str, Any
 
 def tiny(*, seed: int) -> Loaded:
     """The same architecture with random weights and a byte tokenizer: a few thousand parameters, no asset needed."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = ["<|im_start|>", "<|im_end|>", IMAGE_TOKEN]
-    base = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(special + alphabet)}, merges=[]))
-    base.pre_tokenizer, base.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, bos_token=special[0], eos_token=special[1], pad_token=special[1], additional_special_tokens=special[2:])
+    tokenizer = loading.byte_tokenizer(["<|im_start|>", "<|im_end|>", IMAGE_TOKEN], bos="<|im_start|>", eos="<|im_end|>", pad="<|im_end|>")
     text = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=1, attn_implementation=_attention(),
+        num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=1, attn_implementation=loading.best_attention(),
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(_config(text, Lite0Config(backbone="tiny"), image_token_id=2))
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=1)
     return Loaded(model, _processor(tokenizer), TOWERS)
-
-
-def _attention() -> str:
-    """On a CPU the backward pass of PyTorch's fused attention costs a third of a step at these lengths; plain products cost a tenth."""
-    return "sdpa" if torch.cuda.is_available() else "eager"
 
 
 def _config(text: LlamaConfig, vision: Lite0Config, *, image_token_id: int) -> LlavaConfig:

@@ -1,0 +1,97 @@
+"""LLaVA-1.5 (Liu et al. 2024, https://arxiv.org/abs/2310.03744): CLIP ViT-L/14 at 336 pixels, a two-layer MLP, Vicuna."""
+
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from peftlab import loading
+from peftlab.models import Loaded, Towers
+
+TOWERS = Towers(
+    vision="model.vision_tower",
+    connector=("model.multi_modal_projector",),
+    llm="model.language_model",
+    layer="model.language_model.layers.{i}",
+)
+CHAT = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }} {% endif %}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+LLMS = {  # Vicuna's published values
+    "llava-1.5-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "llava-1.5-13b": {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40},
+}
+
+# Where the parts of a checkpoint in LLaVA's own layout are in transformers'; ShareGPT4V and the first VILA are stored so.
+LAYOUT = {
+    "model.mm_projector.0.": "model.multi_modal_projector.linear_1.",
+    "model.mm_projector.2.": "model.multi_modal_projector.linear_2.",
+    "model.vision_tower.vision_tower.vision_model.": "model.vision_tower.",
+    "lm_head.": "lm_head.",
+    "model.": "model.language_model.",
+}
+
+
+def load(run: Any) -> Loaded:
+    """The model of `run.model`, from the hub or at random."""
+    return loading.load(run, TOWERS, processor=LlavaProcessor, tiny=tiny)
+
+
+def skeleton(name: str) -> Loaded:
+    """LLaVA-1.5 on the meta device, with Vicuna's own vocabulary of 32,000 (its copy on the hub is padded to 32,064)."""
+    llm = LlamaConfig(vocab_size=32000, tie_word_embeddings=False, **loading.published(name, LLMS))
+    vision = CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336, patch_size=14, projection_dim=768
+    )  # fmt: skip
+    return loading.hollow(LlavaForConditionalGeneration, LlavaConfig(vision_config=vision, text_config=llm, tie_word_embeddings=False), TOWERS)
+
+
+def tiny(name: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """CLIP on 16 pixels in four patches, a connector of width 32, LLaMA of two layers."""
+    tokenizer = loading.byte_tokenizer(["<s>", "</s>", "<pad>", "<image>"], bos="<s>", eos="</s>", pad="<pad>")
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8)
+    text = LlamaConfig(vocab_size=len(tokenizer), **loading.TINY, bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=vision, text_config=text, image_token_index=3, image_seq_length=4, attn_implementation=loading.best_attention())
+    )
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    processor = LlavaProcessor(
+        image_processor=pictures, tokenizer=tokenizer, patch_size=8, vision_feature_select_strategy="default",
+        image_token="<image>", num_additional_image_tokens=1, chat_template=CHAT,
+    )  # fmt: skip
+    return model, processor
+
+
+def convert(original: dict[str, torch.Tensor], model: LlavaForConditionalGeneration) -> None:
+    """Fill `model` in place with the tensors of a checkpoint in LLaVA's own layout.
+
+    ``model.mm_projector``, ``model.vision_tower.vision_tower`` and the LLM directly under ``model``. A checkpoint without a vision
+    tower leaves the model's as it is (LLaVA keeps CLIP's own weights apart); position ids, which older versions stored, are
+    dropped, and a vocabulary smaller than the model's fills its first rows. Raises ValueError on a tensor that has no place, a
+    part that is missing, or a shape that differs.
+    """
+    live = model.state_dict(keep_vars=True)
+    named = {_place(name, live): tensor for name, tensor in original.items() if not name.endswith(("position_ids", "rotary_emb.inv_freq"))}
+    given = {TOWERS.part(name) for name in named}
+    for name in live.keys() - named.keys():
+        if TOWERS.part(name) in given | {"connector", "llm"} and not (name == "lm_head.weight" and model.config.tie_word_embeddings):
+            raise ValueError(f"the checkpoint holds nothing for {name}: it is not a whole LLaVA, or another one")
+    for name, tensor in named.items():
+        rows = live[name][: len(tensor)] if name.endswith(("embed_tokens.weight", "lm_head.weight")) else live[name]
+        if rows.shape != tensor.shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)} in the checkpoint, the model has {tuple(live[name].shape)}")
+        with torch.no_grad():
+            rows.copy_(tensor)
+
+
+def _place(name: str, live: dict[str, torch.Tensor]) -> str:
+    """The name in transformers' layout of a tensor that LLaVA's own layout calls `name`."""
+    before = next((prefix for prefix in LAYOUT if name.startswith(prefix)), "")
+    place = LAYOUT.get(before, "") + name.removeprefix(before)
+    if place not in live:
+        raise ValueError(f"the checkpoint's {name} has no place in this model: it is not in LLaVA's own layout, or of another size")
+    return place

@@ -1,0 +1,53 @@
+"""Every method on every family: it trains, answers, is stored and comes back equal, or a run of it is refused with the reason."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from peftlab import features, inference, methods, models, training
+from peftlab.models import RANDOM, Loaded
+from peftlab.records import Example
+from peftlab.run import Run
+
+FAMILIES = [name for name, card in models.MODELS.items() if card.source == RANDOM]
+
+
+def reach(model: nn.Module, loaded: Loaded, examples: list[Example]) -> None:
+    """Assert that the model is given all that the processor says of its tokens and pictures, whatever is wrapped around it."""
+    given: dict[str, object] = {}
+    handle = loaded.model.register_forward_pre_hook(lambda _, args, kwargs: given.update(kwargs), with_kwargs=True)
+    pictures = features.encode(loaded, [e.image for e in examples])
+    batch = pictures.batch([pictures.tokens(e.image, e.question) for e in examples], [e.image for e in examples])
+    with torch.no_grad():
+        model(**batch)
+    handle.remove()
+    missing = [name for name in batch if given.get(name) is None]
+    assert not missing, f"{missing} did not reach the model"
+
+
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "none"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_method_on_every_family(name: str, method: str, examples: list[Example], loud: Callable[[Run], Loaded], agree: Callable[..., None], tmp_path: Path) -> None:
+    axes = {"model": name, "method": method, "connector": "tuned", "precision": "fp32", "steps": 2, "batch_size": 2}
+    if (method, models.card(name).family) in methods.REFUSED:
+        with pytest.raises(ValueError, match=f"method {method} on model {name}: "):
+            Run(**axes)
+        return
+    run = Run(**axes)
+    loaded = loud(run)
+    model = methods.attach(loaded, run)
+    log = training.finetune(model, loaded, examples, run, progress=False)
+    assert log.steps["loss"].between(0, 50).all()
+    assert len(inference.answer(model, loaded, examples, run, max_new_tokens=2)) == len(examples)
+    agree(model, loaded, examples)
+    reach(model, loaded, examples)
+    training.save(model, tmp_path)
+    other = Run(**{**run.axes(), "seed": 7})
+    fresh = loud(other)
+    tuned = methods.attach(fresh, other)
+    assert training.answer_loss(tuned, fresh, examples, run) != training.answer_loss(model, loaded, examples, run)
+    training.restore(tuned, tmp_path)
+    assert training.answer_loss(tuned, fresh, examples, run) == training.answer_loss(model, loaded, examples, run)
