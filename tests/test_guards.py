@@ -14,6 +14,7 @@ from peftlab.run import Run
 
 LORA = Run(model="tiny-mlp", method="lora", precision="fp32", size=2)
 A = "model.language_model.layers.0.self_attn.q_proj.lora_A.default.weight"
+ASLEEP = methods.card("lora").asleep
 
 
 def attached(run: Run = LORA) -> tuple[nn.Module, models.Loaded]:
@@ -41,8 +42,8 @@ def backward(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "none"])
-def test_every_method_passes(method: str) -> None:
-    run = Run(model="tiny-mlp", method=method, precision="bf16", connector="tuned")
+def test_every_method_passes(method: str, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, precision="bf16", connector="tuned", size=sizes.get(method))
     guards.trainable(*attached(run), run)
 
 
@@ -90,7 +91,7 @@ def test_first_gradients_pass_and_only_lora_a_may_be_zero() -> None:
     model, _ = attached()
     backward(model)
     assert not named(model)[A].grad.any()
-    guards.after_first_step(model)
+    guards.after_first_step(model, ASLEEP)
 
 
 @pytest.mark.parametrize(("gradient", "says"), [(None, "got no gradient"), (0.0, "got a gradient of zeros"), (float("nan"), "not finite")])
@@ -100,7 +101,7 @@ def test_a_bad_gradient_is_named(gradient: Any, says: str) -> None:
     b = named(model)[A.replace("lora_A", "lora_B")]
     b.grad = None if gradient is None else torch.full_like(b, gradient)
     with pytest.raises(GuardError, match=f"q_proj.lora_B.default.weight .*{says}"):
-        guards.after_first_step(model)
+        guards.after_first_step(model, ASLEEP)
 
 
 # ---------------------------------------------------------------- movement

@@ -12,7 +12,6 @@ from peftlab import methods
 from peftlab.models import Loaded
 from peftlab.run import Run
 
-ZERO_AT_FIRST = (".lora_A.",)  # LoRA's B starts at zero, so the gradient of A is zero until B has moved
 
 
 class GuardError(ValueError):
@@ -31,7 +30,7 @@ def trainable(model: nn.Module, loaded: Loaded, run: Run) -> None:
     """Raise GuardError unless exactly what `run` trains requires a gradient, and all of it is fp32."""
     found = 0
     for name, parameter in methods.named_parameters(model):
-        expected = methods.is_trained(name, loaded.towers, run)
+        expected = methods.is_trained(name, loaded, run)
         if parameter.requires_grad and not expected:
             raise GuardError(f"{name} requires a gradient, but {run.method} with a {run.connector} connector does not train it")
         if expected and not parameter.requires_grad:
@@ -51,10 +50,10 @@ def snapshot(model: nn.Module) -> Snapshot:
     )
 
 
-def after_first_step(model: nn.Module) -> None:
+def after_first_step(model: nn.Module, asleep: tuple[str, ...] = ()) -> None:
     """After the first backward pass: raise GuardError unless every trainable tensor has a finite, non-zero gradient.
 
-    Zero is allowed where it must be (`ZERO_AT_FIRST`).
+    Zero is allowed where it must be: for names that hold one of the marks `asleep` (a method card's), such as LoRA's A.
     """
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -63,7 +62,7 @@ def after_first_step(model: nn.Module) -> None:
             raise GuardError(f"{name} trains but got no gradient: the loss does not depend on it")
         if not torch.isfinite(parameter.grad).all():
             raise GuardError(f"{name} got a gradient that is not finite")
-        if not parameter.grad.any() and not any(part in name for part in ZERO_AT_FIRST):
+        if not parameter.grad.any() and not any(mark in name for mark in asleep):
             raise GuardError(f"{name} got a gradient of zeros: it would never move")
 
 

@@ -61,9 +61,10 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
     before = guards.snapshot(model)
     pictures = features.encode(loaded, [e.image for e in examples])
     items = tokenise(pictures, examples, turns=turns)
-    optimiser = torch.optim.AdamW(_groups(model, loaded, resolved), betas=(0.9, 0.999), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(_groups(model, loaded, run), betas=(0.9, 0.999), weight_decay=0.0)
     peak = [group["lr"] for group in optimiser.param_groups]
     trainable = [p for p in model.parameters() if p.requires_grad]
+    companion = methods.companion(model, run)
     device = trainable[0].device
     rows: list[dict[str, float]] = []
     start = time.perf_counter()
@@ -80,21 +81,24 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
                 loss = _loss(model, batch, pictures, device)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {run.id}: lower its lr ({resolved['lr']})")
-            loss.backward()
+            (loss + companion.penalty()).backward()
             if step == 0:
-                guards.after_first_step(model)
+                guards.after_first_step(model, methods.card(run.method).asleep)
+            companion.after_backward()
             norm = nn.utils.clip_grad_norm_(trainable, CLIP)
             optimiser.step()
+            companion.after_step()
             optimiser.zero_grad(set_to_none=True)
-            rates = {group["name"]: group["lr"] for group in optimiser.param_groups}
+            rates = {group["name"]: group["lr"] for group in reversed(optimiser.param_groups)}
             rows.append(
                 {
                     "step": step, "loss": loss.item(), "lr": rates.get("method", math.nan), "connector_lr": rates.get("connector", math.nan),
-                    "grad_norm": norm.item(), "tokens": sum(len(i.ids) for i in batch), "seconds": time.perf_counter() - clock,
+                    "grad_norm": norm.item(), "tokens": sum(len(i.ids) for i in batch), "seconds": time.perf_counter() - clock, **companion.facts(),
                 }  # fmt: skip
             )
+        guards.after_training(model, before)
+        companion.finish()
         model.eval()
-    guards.after_training(model, before)
     return StepLog(pd.DataFrame(rows), time.perf_counter() - start)
 
 
@@ -182,15 +186,16 @@ def _loss(model: nn.Module, batch: Sequence[_Item], pictures: features.Features,
     return F.cross_entropy(logits[there].float(), targets[there])
 
 
-def _groups(model: nn.Module, loaded: Loaded, resolved: dict[str, Any]) -> list[dict[str, Any]]:
-    connector = [p for n, p in methods.named_parameters(model) if p.requires_grad and loaded.towers.in_connector(n)]
-    ids = {id(p) for p in connector}
-    own = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
-    groups = [
-        {"name": "method", "params": own, "lr": resolved["lr"]},
-        {"name": "connector", "params": connector, "lr": resolved["connector_lr"]},
-    ]
-    return [group for group in groups if group["params"]]
+def _groups(model: nn.Module, loaded: Loaded, run: Run) -> list[dict[str, Any]]:
+    """The optimiser's groups: the method's parameters, by the factor of their rate, and the connector's."""
+    resolved, found = run.resolved(), dict[tuple[str, float], list[nn.Parameter]]()
+    for name, p in methods.named_parameters(model):
+        if p.requires_grad:
+            connector = loaded.towers.in_connector(name)
+            group, factor = ("connector", 1.0) if connector else ("method", methods.rate(name, run))
+            found.setdefault((group, factor), []).append(p)
+    rates = {"method": resolved["lr"], "connector": resolved["connector_lr"]}
+    return [{"name": name, "params": params, "lr": rates[name] * factor} for (name, factor), params in sorted(found.items(), key=lambda item: item[0])]
 
 
 def _schedule(step: int, steps: int) -> float:
