@@ -154,6 +154,29 @@ def status(args: argparse.Namespace) -> int:
     return 0
 
 
+def ledger(args: argparse.Namespace) -> int:
+    """Print what a method trains of a model and what it holds in memory, without weights."""
+    import json
+
+    import yaml
+
+    from peftlab.run import Run
+
+    given = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in args.axes)
+    run = Run.from_dict({"model": args.model, "method": args.method, **{name: yaml.safe_load(value) for name, value in given.items()}})
+    from peftlab import ledger as room
+    from peftlab import tables
+
+    found = room.expected(run, tokens=args.tokens)
+    if args.json:
+        print(json.dumps({**found, "table": found["table"].to_dict("records")}, indent=1))
+        return 0
+    print(found["table"].to_string(index=False, formatters={"trainable": "{:,}".format, "total": "{:,}".format}))
+    print(f"{found['trainable']:,} of {found['total']:,} train: {100 * found['trainable'] / found['total']:.3f} %" + (f", at size {found['size']}" if found["size"] else ""))
+    print(", ".join(f"{name} {tables.scaled(value, tables.BYTES)}" for name, value in found["bytes"].items()))
+    return 0
+
+
 def parameters(args: argparse.Namespace) -> int:
     """Rewrite the parameters cells of the pipeline notebooks from `Run`."""
     from peftlab import execute
@@ -233,6 +256,14 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="what of a grid is done, failed, stale or missing")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.set_defaults(call=status)
+
+    one = commands.add_parser("ledger", help="what a method trains of a model, and the memory it takes, without weights")
+    one.add_argument("model", help="a model: a card in lib/peftlab/models")
+    one.add_argument("method", help="a method: a card in lib/peftlab/methods")
+    one.add_argument("axes", nargs="*", metavar="AXIS=VALUE", help="other axes of the run, such as connector=tuned size=128 budget=0.5")
+    one.add_argument("--tokens", type=int, default=64, help="length of a sequence, for the activations (default: 64)")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one.set_defaults(call=ledger)
 
     one = commands.add_parser("parameters", help="rewrite the parameters cells of notebooks 01-04 from lib/peftlab/run.py")
     one.set_defaults(call=parameters)

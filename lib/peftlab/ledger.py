@@ -1,12 +1,14 @@
 """What trains and how much of it there is, per tower and location, from the model alone (weights or meta device)."""
 
 import math
+from typing import Any
 
 import pandas as pd
 from torch import nn
 
-from peftlab import methods
+from peftlab import methods, models
 from peftlab.models import Towers
+from peftlab.run import Run
 
 TOWERS = ("vision", "connector", "llm")
 LOCATIONS = ("attn", "mlp", "embedding", "norm", "other", "-")
@@ -30,14 +32,43 @@ def count(model: nn.Module, towers: Towers) -> pd.DataFrame:
     return table.astype({"tower": str, "location": str, "trainable": "int64", "total": "int64"})
 
 
+def expected(run: Run, *, tokens: int = 64) -> dict[str, Any]:
+    """What a run would train and hold in memory, from its architecture alone: no weights are read.
+
+    ``table`` is `count`'s; ``bytes`` are of the frozen and training weights, gradients, AdamW's two moments, what the backward pass keeps of
+    `run.batch_size` sequences of `tokens` tokens (per block 34 values a token and hidden unit plus 5 a pair of tokens and head, half as
+    wide in bf16: Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, table 2, without dropout masks) and the adapter on disk.
+    Raises ValueError where the architecture of `run.model` is not written down.
+    """
+    loaded = models.skeleton(run.model)
+    model = methods.attach(loaded, run)
+    table, text = count(model, loaded.towers), loaded.model.config.get_text_config()
+    trained = int(table["trainable"].sum())
+    blocks = int(table.loc[(table["tower"] == "llm") & table["location"].isin(["attn", "mlp"]), "total"].sum()) if run.quantisation == "nf4" else 0
+    width = {"bf16": 2, "fp32": 4}[run.precision]
+    frozen = int(table["total"].sum()) - trained
+    values = tokens * run.batch_size * text.num_hidden_layers * (34 * text.hidden_size + 5 * text.num_attention_heads * tokens) / 2
+    held = {
+        "weights": round((frozen - blocks) * width + blocks * NF4_BYTES + trained * 4),
+        "gradients": trained * 4,
+        "optimiser": trained * 8,
+        "activations": round(values * width),
+        "adapter": trained * 4,
+    }
+    return {"run": run.axes(), "size": methods.fitted(loaded, run), "trainable": trained, "total": int(table["total"].sum()), "table": table, "bytes": held}
+
+
+NF4_BYTES = 0.5 + 0.127 / 8  # a weight's: four bits and its share of the doubly quantised constants (Dettmers et al. 2023)
+
+
 def adapter_bytes(model: nn.Module) -> int:
     """Bytes of everything that trains: what a saved adapter holds, without the file's header."""
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
 def _place(name: str, towers: Towers) -> tuple[str, str]:
-    if name.startswith("prompt_encoder."):
-        return "llm", "attn"
+    if name.startswith(("prompt_encoder.", "soft_prompt.")):
+        return "llm", "attn" if name.startswith("prompt_encoder.") else "embedding"
     if (tower := towers.part(name)) != "llm":
         return tower, "-"
     parts = name.split(".")
