@@ -8,7 +8,7 @@ from peftlab import grid, methods, models, paths, tasks
 from peftlab.run import Run
 
 FILES = sorted(paths.grids().glob("*.yaml"))
-PAIRS = {(m.name, connector) for m in methods.METHODS.values() for connector in m.connectors}
+PAIRS = {(m.name, connector) for m in methods.METHODS.values() if m.group == "core" for connector in m.connectors}
 
 
 def tuned(study: grid.Study) -> list[Run]:

@@ -35,7 +35,7 @@ def simulate(colour: str, kind: str) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("kind", ["protan", "deutan"])
 def test_colours_of_the_methods_stay_apart_for_the_colour_blind(kind: str) -> None:
-    seen = {m: simulate(style.colour(m), kind) for m in methods.METHODS}
+    seen = {m: simulate(style.colour(m), kind) for m, card in methods.METHODS.items() if card.group == "core"}
     for a, b in combinations(seen, 2):
         distance = sum((x - y) ** 2 for x, y in zip(seen[a], seen[b])) ** 0.5
         assert distance > 0.02, (a, b)

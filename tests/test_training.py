@@ -1,10 +1,12 @@
 """What a batch holds: a sequence per question, or several questions on one picture as turns."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
-from peftlab import features, training
+from peftlab import features, methods, training
 from peftlab.models import Loaded, pocket
 from peftlab.records import Example
 from peftlab.run import Run
@@ -68,3 +70,26 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(loaded: Loaded, monke
         training.tokenise(encoded(loaded), TALK, turns=2)
     with pytest.raises(ValueError, match="turns is 0"):
         training.tokenise(encoded(loaded), TALK, turns=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "none"])
+def test_every_method_trains_under_the_guards(method: str, precision: str, tmp_path: Path, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, connector="tuned", precision=precision, steps=4, batch_size=2, size=sizes.get(method))
+    fresh = [pocket.ready(pocket.tiny(seed=0), precision=precision, quantisation="none") for _ in range(2)]
+    model = methods.attach(fresh[0], run)
+    log = training.finetune(model, fresh[0], TALK, run, progress=False)
+    assert len(log.steps) == 4 and log.steps["loss"].notna().all()
+    training.save(model, tmp_path)
+    again = methods.attach(fresh[1], run)
+    training.restore(again, tmp_path)
+    picture = {"input_ids": torch.tensor([[0, 5, *[2] * 25, 7, 9]]), "pixel_values": torch.ones(1, 25, 16)}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        assert torch.equal(model(**picture).logits, again.eval()(**picture).logits)
+
+
+def test_lora_plus_gives_b_sixteen_times_the_rate(loaded: Loaded) -> None:
+    run = Run(model="tiny-mlp", method="lora_plus", connector="tuned", precision="fp32", lr=1e-3, connector_lr=1e-4)
+    fresh = pocket.ready(pocket.tiny(seed=0), precision="fp32", quantisation="none")
+    groups = training._groups(methods.attach(fresh, run), fresh, run)
+    assert [(g["name"], g["lr"]) for g in groups] == [("connector", 1e-4), ("method", 1e-3), ("method", 1.6e-2)]

@@ -144,6 +144,19 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
     return examples
 
 
+def replayed(run: Run) -> list[str]:
+    """The data sets that a run mixes examples of into its training: those its model has seen, but for its own; none without replay."""
+    return [name for name in models.card(run.model).seen if name != run.dataset] if run.replay else []
+
+
+def read_replay(run: Run, train: Sequence[Example]) -> list[Example]:
+    """Examples of what is replayed, as many as `run.replay` says of `train`, the sets in turn, by a seeded order."""
+    seen = replayed(run)
+    wanted = round((run.replay or 0) * len(train))
+    each = [read_examples(name, "train", size=-(-wanted // len(seen)), seed=run.seed) for name in seen] if wanted else []
+    return [e for turn in zip(*each) for e in turn][:wanted]
+
+
 def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
     """The names of the things in each picture of a prepared split, without decoding the pictures."""
     digests(dataset)  # raises where the data set is not prepared
@@ -229,6 +242,8 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
     reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (PROBED, "test")}
     dataset, split = reads[stage]
     found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
+    if stage == "finetune" and run.replay:
+        found["replay"] = " ".join(digests(name)["train"] for name in replayed(run))
     if stage != "finetune":
         record = stage_folder(run, "finetune") / "run.json"
         files = json.loads(record.read_text())["files"] if record.exists() else {}

@@ -32,6 +32,9 @@ class Run:
     method: str = axis("lora", "PEFT method: a card in lib/peftlab/methods")
     connector: str = axis("frozen", "frozen | tuned, with a learning rate of its own")
     size: int | None = axis(None, "rank, bottleneck or tokens; None: the method card's")
+    budget: float | None = axis(None, "size such that at most so many per cent of the base's parameters train, instead of size")
+    location: str | None = axis(None, "where in a block: attn | mlp | both; None: the method card's first")
+    layers: int | None = axis(None, "of selective methods: the last so many blocks of the LLM; None: all")
     lr: float | str = axis("card", "learning rate; card: the method card's, paper: Zhou et al. 2024")
     connector_lr: float | str = axis("card", "the connector's learning rate; card | paper | a number")
     quantisation: str = axis("none", "of the frozen LLM: none | nf4 (double quantisation)")
@@ -40,6 +43,7 @@ class Run:
     batch_size: int = axis(16, "examples a step")
     train_size: int | None = axis(None, "training examples, the first of a seeded order; None: all")
     train_pictures: str = axis("true", "pictures in training: true | shuffled (a control: format without sight)")
+    replay: float | None = axis(None, "share of examples of data the base has seen, beside the training examples; None: none")
     seed: int = axis(42, "of initialisation, order and dropout")
     test_dataset: str = axis("same", "data set to evaluate on; same: the one tuned on", "evaluate")
     test_pictures: str = axis("true", "pictures in evaluation: true | shuffled | blank (baselines)", "evaluate")
@@ -75,10 +79,22 @@ class Run:
         for name in ("steps", "batch_size"):
             _require(_whole(getattr(self, name)) and getattr(self, name) >= 1, f"{name} is {getattr(self, name)!r}; a whole number of at least 1")
         _require(_whole(self.seed) and 0 <= self.seed < 2**32, f"seed is {self.seed!r}; a whole number from 0 to 4294967295")
-        for name in ("size", "train_size", "test_size", "probe_size"):
+        for name in ("size", "layers", "train_size", "test_size", "probe_size"):
             value = getattr(self, name)
             _require(value is None or (_whole(value) and value >= 1), f"{name} is {value!r}; a whole number of at least 1, or None")
         _require(self.size is None or card.size_name is not None, f"size is {self.size!r}, but {self.method} has no size: leave it None")
+        budget = self.budget
+        percent = budget is None or (isinstance(budget, (int, float)) and not isinstance(budget, bool) and 0 < budget <= 100)
+        _require(percent, f"budget is {budget!r}; per cent of the base's parameters, above 0 and at most 100, or None")
+        _require(budget is None or (card.size_name is not None and self.size is None), f"budget is {budget!r}: it chooses the size of {self.method}, which {'is given too' if card.size_name else 'has none'}")
+        share = self.replay
+        fits = share is None or (isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1)
+        _require(fits, f"replay is {share!r}; a share above 0 and at most 1, such as 0.05, or None")
+        _require(share is None or bool(models.card(self.model).seen), f"replay is {share!r}, but no data set is known to have been seen by {self.model}")
+        places = ", ".join(card.locations) or "no such choice: leave it None"
+        _require(self.location is None or self.location in card.locations, f"location is {self.location!r}; {self.method} has {places}")
+        _require(self.lr != "paper" or card.lr is None or card.lr_paper is not None, f"lr is 'paper', but Zhou et al. 2024 give no rate for {self.method}: use card or a number")
+        _require(self.layers is None or card.layers, f"layers is {self.layers!r}, but {self.method} is not limited to the last blocks: leave it None")
         for name in ("lr", "connector_lr"):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
@@ -137,7 +153,7 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         """Every axis with what the cards put in its place: numbers for learning rates and size, names for data sets."""
         card, values = methods.card(self.method), self.axes()
-        values["size"] = self.size if self.size is not None else card.size
+        values["size"] = self.size if self.size is not None else card.size if self.budget is None else None
         values["lr"] = {"card": card.lr, "paper": card.lr_paper}.get(self.lr, self.lr) if card.lr is not None else None
         tuned = self.connector == "tuned"
         rates = {"card": methods.CONNECTOR_LR, "paper": methods.CONNECTOR_LR_PAPER}

@@ -48,18 +48,18 @@ def load(request: pytest.FixtureRequest) -> Load:
     return loud
 
 
-STATES = [(m, c) for m, card in methods.METHODS.items() for c in card.connectors]
+STATES = [(m, c) for m, card in methods.METHODS.items() for c in (card.connectors if card.group == "core" else card.connectors[:1])]
 
 
 @pytest.fixture(params=[s for s in STATES if s[0] != "none"], ids="-".join)
-def tuned_run(request: pytest.FixtureRequest) -> Run:
+def tuned_run(request: pytest.FixtureRequest, sizes: dict[str, int]) -> Run:
     """As `run`, without the untouched base, which has nothing to train."""
     method, connector = request.param
-    return Run(model="tiny-mlp", method=method, connector=connector, precision="fp32")
+    return Run(model="tiny-mlp", method=method, connector=connector, precision="fp32", size=sizes.get(method))
 
 
 @pytest.fixture(params=STATES, ids="-".join)
-def run(request: pytest.FixtureRequest) -> Run:
+def run(request: pytest.FixtureRequest, sizes: dict[str, int]) -> Run:
     """A run of every method in every connector state its card allows, in fp32."""
     method, connector = request.param
-    return Run(model="tiny-mlp", method=method, connector=connector, precision="fp32")
+    return Run(model="tiny-mlp", method=method, connector=connector, precision="fp32", size=sizes.get(method))

@@ -11,7 +11,8 @@ from torch import nn
 from peftlab import ledger, methods, models, training
 from peftlab.run import Run
 
-PEFT = ("lora", "ia3", "adapter", "prefix")
+PEFT = tuple(m for m, card in methods.METHODS.items() if card.module in ("variants", "adapter", "lora") or m in ("lora", "ia3", "adapter", "prefix"))
+LOUD = {"ia3": 0.2, "prefix": 0.1, "vera": 0.2, "fourierft": 0.2, "ln_tuning": 0.1, "prompt": 0.2}  # learning rates of five steps that show
 
 
 def text(model: nn.Module) -> Any:
@@ -99,12 +100,14 @@ def test_trains_its_own_and_the_tuned_connector_only(load: Any, run: Run) -> Non
     whole = {n for n in everything if n.startswith("model.multi_modal_projector.")}
     assert connector == (whole if run.connector == "tuned" else set())
     for name in ours.keys() - connector:
-        assert name.startswith(("model.language_model.", "prompt_encoder.")), f"{name} is outside the LLM"
-        assert (name in everything) == (run.method == "full"), f"{name} is not what {run.method} trains"
+        assert name.startswith(("model.language_model.", "prompt_encoder.", "soft_prompt.")), f"{name} is outside the LLM"
+        assert (name in everything) == (run.method == "full" or methods.card(run.method).group == "selective"), f"{name} is not what {run.method} trains"
     assert {p.dtype for p in ours.values()} <= {torch.float32}
 
 
 def test_count_is_the_closed_form(load: Any, run: Run) -> None:
+    if methods.card(run.method).group != "core":
+        pytest.skip("its authors' formula is peft's; the ledger counts what is there")
     loaded = load(run)
     connector = sum(p.numel() for p in loaded.model.model.multi_modal_projector.parameters())
     expected = closed_form(run, text(loaded.model), connector)
@@ -113,7 +116,8 @@ def test_count_is_the_closed_form(load: Any, run: Run) -> None:
 
 def test_identity_at_first_where_the_card_says_so(load: Any, run: Run) -> None:
     base = logits(load(run).model, 9)
-    same = torch.allclose(logits(methods.attach(load(run), run), 9), base, atol=1e-6)
+    near = {"pissa": 1e-4, "hra": 1e-4}.get(run.method, 1e-6)  # products that undo each other, to rounding
+    same = torch.allclose(logits(methods.attach(load(run), run), 9), base, atol=near)
     assert same == methods.card(run.method).identity
 
 
@@ -126,7 +130,7 @@ def test_start_values_depend_on_the_seed_alone(load: Any, run: Run) -> None:
     again = trainable(methods.attach(load(run), run))
     other = trainable(methods.attach(load(run), Run(**{**run.axes(), "seed": 7})))
     assert all(torch.equal(first[n], again[n]) for n in first)
-    drawn = {"lora", "adapter", "prefix"}
+    drawn = {"lora", "adapter", "prefix", "dora", "rslora", "lora_plus", "adapter_houlsby", "adapter_pfeiffer", "adapter_parallel", "hra", "loha", "lokr", "prompt"}
     assert (run.method in drawn) == any(not torch.equal(first[n], other[n]) for n in first)
 
 
@@ -134,7 +138,7 @@ def test_training_moves_what_trains_and_nothing_else(load: Any, tuned_run: Run) 
     run = tuned_run
     model = methods.attach(load(run), run)
     before = {n: t.detach().clone() for n, t in [*methods.named_parameters(model), *model.named_buffers()]}
-    losses = steps(model, lr={"ia3": 0.2, "prefix": 0.1}.get(run.method, 1e-2))
+    losses = steps(model, lr=LOUD.get(run.method, 1e-2))
     ours = trainable(model)
     for name, tensor in [*methods.named_parameters(model), *model.named_buffers()]:
         assert torch.equal(tensor, before[name]) != (name in ours), f"{name} {'did not move' if name in ours else 'moved'}"
@@ -142,10 +146,10 @@ def test_training_moves_what_trains_and_nothing_else(load: Any, tuned_run: Run) 
 
 
 @pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "none"])
-def test_bf16_base_trains_under_autocast(load: Any, method: str) -> None:
-    run = Run(model="tiny-mlp", method=method, connector="tuned", precision="bf16")
+def test_bf16_base_trains_under_autocast(load: Any, method: str, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, connector="tuned", precision="bf16", size=sizes.get(method))
     model = methods.attach(load(run), run)
-    losses = steps(model, precision="bf16", lr={"ia3": 0.2, "prefix": 0.1}.get(method, 1e-2))
+    losses = steps(model, precision="bf16", lr=LOUD.get(method, 1e-2))
     assert {p.dtype for p in trainable(model).values()} == {torch.float32}
     assert losses[-1] < 0.97 * losses[0]
 
@@ -169,7 +173,7 @@ def test_generates_what_its_forward_says(load: Any, run: Run) -> None:
         "attention_mask": torch.cat([long["attention_mask"], pad[1]]),
         "pixel_values": torch.cat([long["pixel_values"], short["pixel_values"]]),
     }
-    out = model.generate(**batch, max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_logits=True)
+    out = model.generate(**batch, max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_logits=True, suppress_tokens=[model.config.image_token_index])
     rows = out.sequences[1:, 4:]  # the short row without its pads
     with torch.no_grad():
         whole = model(input_ids=rows, attention_mask=torch.ones_like(rows), pixel_values=short["pixel_values"]).logits
@@ -181,14 +185,15 @@ def test_saves_and_restores(load: Any, run: Run, tmp_path: Path) -> None:
     model = methods.attach(load(run), run)
     disturb(model)
     training.save(model, tmp_path)
-    fresh = methods.attach(load(run), Run(**{**run.axes(), "seed": 7}))
+    other = run.seed if methods.card(run.method).seeded else 7
+    fresh = methods.attach(load(run), Run(**{**run.axes(), "seed": other}))
     training.restore(fresh, tmp_path)
     assert torch.equal(logits(fresh, 9), logits(model, 9))
 
 
 @pytest.mark.parametrize("method", PEFT)
-def test_peft_saves_and_restores(load: Any, method: str, tmp_path: Path) -> None:
-    run = Run(model="tiny-mlp", method=method, precision="fp32")
+def test_peft_saves_and_restores(load: Any, method: str, tmp_path: Path, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, precision="fp32", size=sizes.get(method))
     model = methods.attach(load(run), run)
     disturb(model)
     model.save_pretrained(tmp_path)
@@ -199,13 +204,13 @@ def test_peft_saves_and_restores(load: Any, method: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("method", [m for m, card in methods.METHODS.items() if "nf4" in card.quantisations and m != "none"])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_attaches_to_a_4_bit_base(method: str, precision: str, tmp_path: Path) -> None:
-    run = Run(model="tiny-mlp", method=method, connector="tuned", precision=precision, quantisation="nf4")
+def test_attaches_to_a_4_bit_base(method: str, precision: str, tmp_path: Path, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, connector="tuned", precision=precision, quantisation="nf4", size=sizes.get(method))
     model = methods.attach(models.load(run), run)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         logits(model, 9)  # a forward in eval mode must not cut the gradients of a later step
     frozen = {n: p.detach().clone() for n, p in methods.named_parameters(model) if not p.requires_grad}
-    losses = steps(model, precision=precision, lr={"ia3": 0.2, "prefix": 0.1}.get(method, 1e-2))
+    losses = steps(model, precision=precision, lr=LOUD.get(method, 1e-2))
     assert losses[-1] < 0.99 * losses[0]
     assert {n for n, t in frozen.items() if t.dtype == torch.uint8}, "no weight is 4-bit"
     assert all(torch.equal(t, frozen[n]) for n, t in methods.named_parameters(model) if n in frozen)

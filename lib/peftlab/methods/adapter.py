@@ -1,13 +1,19 @@
-"""Adapter: small tanh bottlenecks in series with the linear layers of the LLM's MLPs, as a tuner for current peft.
-
-Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", https://arxiv.org/abs/1902.00751; the placement
-``zhou2024`` is that of Zhou et al. 2024, https://arxiv.org/abs/2406.05130, after LLM-Adapters, https://arxiv.org/abs/2304.01933:
+"""Adapter: small tanh bottlenecks beside or in series with the layers of the LLM's blocks, as a tuner for current peft.
 
     h <- h + up(tanh(down(dropout(h))))        down: d -> r, up: r -> d, no biases, both drawn from N(0, 0.02)
 
-on the inputs of gate and up and on the output of down. Neither matrix is zero at first, so the model is not the base before
-training. Importing this file registers the tuner: ``get_peft_model``, ``save_pretrained`` and ``PeftModel.from_pretrained``
-then know `BottleneckConfig`, also over bitsandbytes' 4-bit linears. Nothing can be merged: a bottleneck is not linear.
+Where h is taken and added is the placement:
+
+- ``zhou2024``: on the inputs of gate and up and on the output of down (of q, k, v and of o at the location attn). Zhou et al. 2024,
+  https://arxiv.org/abs/2406.05130, after LLM-Adapters, https://arxiv.org/abs/2304.01933. Neither matrix is zero at first, so the
+  model is not the base before training.
+- ``houlsby``: on the outputs of attention and MLP. Houlsby et al. 2019, https://arxiv.org/abs/1902.00751.
+- ``pfeiffer``: on the output of the MLP. Pfeiffer et al. 2021, https://arxiv.org/abs/2005.00247.
+- ``parallel``: from the MLP's input to its output. He et al. 2022, https://arxiv.org/abs/2110.04366.
+
+The last three start with up at zero, and so as the base. Importing this file registers the tuner: ``get_peft_model``,
+``save_pretrained`` and ``PeftModel.from_pretrained`` then know `BottleneckConfig`, also over bitsandbytes' 4-bit linears; several
+adapters live on one model, switched and disabled as any of peft's. Nothing can be merged: a bottleneck is not linear.
 """
 
 from dataclasses import dataclass, field
@@ -21,31 +27,42 @@ from torch import nn
 
 from peftlab import methods
 from peftlab.dropout import SparseDropout
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
-# Which linears of a block get a bottleneck, and on which side of them.
+# Which modules of a block get a bottleneck, and on which side of them.
 PLACEMENTS: dict[str, dict[str, str]] = {
-    "zhou2024": {"gate_proj": "input", "up_proj": "input", "down_proj": "output"},
+    "zhou2024": {"gate_proj": "input", "up_proj": "input", "down_proj": "output", "q_proj": "input", "k_proj": "input", "v_proj": "input", "o_proj": "output"},
+    "houlsby": {"o_proj": "output", "down_proj": "output"},
+    "pfeiffer": {"down_proj": "output"},
+    "parallel": {"mlp": "parallel"},
 }
+UNASKED = {"zhou2024": {"gate_proj", "up_proj", "down_proj"}}  # targets where a configuration names none and they are not all
 
 
 def attach(loaded: Loaded, run: Run) -> nn.Module:
-    """Wrap the model by peft with bottlenecks of ``run.size`` at the placement ``zhou2024``."""
-    linears = [name for name in (*loaded.towers.attn, *loaded.towers.mlp) if name.rpartition(".")[2] in PLACEMENTS["zhou2024"]]
-    config = BottleneckConfig(r=run.resolved()["size"], target_modules=methods.targets(loaded.towers, linears))
+    """Wrap the model by peft with bottlenecks of ``run.size``; the placement is in the method's name, zhou2024 without one."""
+    placement = run.method.partition("_")[2] or "zhou2024"
+    if placement == "zhou2024":
+        names = methods.linears(loaded.towers, run)
+    else:
+        known = (*loaded.towers.attn, *loaded.towers.mlp, *{name.rpartition(".")[0] for name in loaded.towers.mlp})
+        names = tuple(name for name in known if name.rpartition(".")[2] in PLACEMENTS[placement])
+    config = BottleneckConfig(
+        r=run.resolved()["size"], target_modules=methods.targets(loaded.towers, names), placement=placement, zero_up=placement != "zhou2024"
+    )
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
         model = get_peft_model(loaded.model, config)
     for module in model.modules():
-        if isinstance(module, BottleneckLinear):
+        if isinstance(module, BottleneckLayer):
             module.bottleneck_dropout["default"] = SparseDropout(config.dropout)
     return model
 
 
-def own(name: str, towers: Towers) -> bool:
+def own(name: str, loaded: Loaded, run: Run) -> bool:
     """Whether parameter `name` is a bottleneck's matrix, in the LLM."""
-    return name.startswith(f"{towers.llm}.") and (".bottleneck_down." in name or ".bottleneck_up." in name)
+    return name.startswith(f"{loaded.towers.llm}.") and (".bottleneck_down." in name or ".bottleneck_up." in name)
 
 
 # ---------------------------------------------------------------- the tuner
@@ -65,6 +82,7 @@ class BottleneckConfig(PeftConfig):
     placement: str = field(default="zhou2024", metadata={"help": "key of PLACEMENTS"})
     dropout: float = field(default=0.05, metadata={"help": "on the bottleneck's input"})
     init_std: float = field(default=0.02, metadata={"help": "of both matrices' normal start values"})
+    zero_up: bool = field(default=False, metadata={"help": "up starts at zero: the model is the base at first"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,13 +95,16 @@ class BottleneckConfig(PeftConfig):
         self.exclude_modules = set(self.exclude_modules) if isinstance(self.exclude_modules, list) else self.exclude_modules
 
 
-class BottleneckLinear(nn.Module, BaseTunerLayer):
-    """A linear layer (full precision or 4-bit) with a bottleneck on its input or its output."""
+class BottleneckLayer(nn.Module, BaseTunerLayer):
+    """A module with a bottleneck on its input, on its output, or from the one to the other (parallel).
+
+    On an input or an output the module is a linear layer, in full precision or 4-bit; in parallel it is any that keeps the width.
+    """
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
     other_param_names = ("bottleneck_dropout",)
 
-    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: BottleneckConfig, side: str) -> None:
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig, side: str) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.side = side
@@ -94,13 +115,16 @@ class BottleneckLinear(nn.Module, BaseTunerLayer):
     def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
         """Add an adapter: start values are drawn in fp32, then moved to the base layer's device (and dtype, by peft)."""
         base = self.get_base_layer()
-        width = base.in_features if self.side == "input" else base.out_features
+        first = base if isinstance(base, nn.Linear) else next(module for module in base.modules() if isinstance(module, nn.Linear))
+        width = first.out_features if self.side == "output" else first.in_features
         down, up = nn.Linear(width, config.r, bias=False), nn.Linear(config.r, width, bias=False)
         for linear in (down, up):
             nn.init.normal_(linear.weight, std=config.init_std)
+        if config.zero_up:
+            nn.init.zeros_(up.weight)
         self.bottleneck_down[adapter_name], self.bottleneck_up[adapter_name] = down, up
         self.bottleneck_dropout[adapter_name] = nn.Dropout(config.dropout)
-        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self._move_adapter_to_device_of_base_layer(adapter_name, device=first.weight.device)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -109,6 +133,8 @@ class BottleneckLinear(nn.Module, BaseTunerLayer):
             return self.base_layer(x, *args, **kwargs)
         if self.side == "input":
             return self.base_layer(self._through(x), *args, **kwargs)
+        if self.side == "parallel":
+            return self.base_layer(x, *args, **kwargs) + (self._through(x) - x)
         return self._through(self.base_layer(x, *args, **kwargs))
 
     def _through(self, x: torch.Tensor) -> torch.Tensor:
@@ -128,12 +154,12 @@ class BottleneckModel(BaseTuner):
     """The tuner that peft makes of a `BottleneckConfig`."""
 
     prefix = "bottleneck_"
-    tuner_layer_cls = BottleneckLinear
+    tuner_layer_cls = BottleneckLayer
     target_module_mapping: dict[str, list[str]] = {}
 
     def _prepare_adapter_config(self, peft_config: BottleneckConfig, model_config: dict[str, Any]) -> BottleneckConfig:
         if peft_config.target_modules is None:
-            peft_config.target_modules = set(PLACEMENTS[peft_config.placement])
+            peft_config.target_modules = set(UNASKED.get(peft_config.placement, PLACEMENTS[peft_config.placement]))
         return peft_config
 
     def _create_and_replace(
@@ -142,10 +168,10 @@ class BottleneckModel(BaseTuner):
         side = PLACEMENTS[peft_config.placement].get(target_name)
         if side is None:
             raise ValueError(f"{current_key} is targeted, but placement {peft_config.placement} has a side only for {', '.join(PLACEMENTS[peft_config.placement])}")
-        if isinstance(target, BottleneckLinear):
+        if isinstance(target, BottleneckLayer):
             target.update_layer(adapter_name, peft_config)
-        elif isinstance(target, nn.Linear):
-            layer = BottleneckLinear(target, adapter_name, peft_config, side)
+        elif isinstance(target, nn.Linear) or side == "parallel":
+            layer = BottleneckLayer(target, adapter_name, peft_config, side)
             if adapter_name not in self.active_adapters:  # another adapter trains only once it is active
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)

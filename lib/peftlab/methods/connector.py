@@ -6,7 +6,7 @@ how much of "PEFT with a tuned connector" is the connector.
 
 from torch import nn
 
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
 
@@ -15,6 +15,6 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     return loaded.model
 
 
-def own(name: str, towers: Towers) -> bool:
+def own(name: str, loaded: Loaded, run: Run) -> bool:
     """Whether parameter `name` is the method's own: none is, the connector belongs to the connector axis."""
     return False

@@ -5,7 +5,7 @@ The last stage of LLaVA-1.5 (Liu et al. 2024, https://arxiv.org/abs/2310.03744),
 
 from torch import nn
 
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
 
@@ -14,6 +14,6 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     return loaded.model
 
 
-def own(name: str, towers: Towers) -> bool:
+def own(name: str, loaded: Loaded, run: Run) -> bool:
     """Whether parameter `name` is the LLM's (an output head tied to the embeddings has no name of its own)."""
-    return name.startswith((f"{towers.llm}.", "lm_head."))
+    return name.startswith((f"{loaded.towers.llm}.", "lm_head."))

@@ -12,17 +12,18 @@ from peft.tuners.ia3 import IA3Layer
 from torch import nn
 
 from peftlab import methods
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
 
 def attach(loaded: Loaded, run: Run) -> nn.Module:
     """Wrap the model by peft; all vectors are one at first, so the model equals the base."""
-    attention = [name for name in loaded.towers.attn if name.endswith(("k_proj", "v_proj"))]
-    down = [name for name in loaded.towers.mlp if name.endswith("down_proj")]
+    here = methods.linears(loaded.towers, run)
+    attention = [name for name in here if name.endswith(("k_proj", "v_proj"))]
+    down = [name for name in here if name.endswith("down_proj")]
     config = IA3Config(
         target_modules=methods.targets(loaded.towers, [*attention, *down]),
-        feedforward_modules=methods.targets(loaded.towers, down),
+        feedforward_modules=methods.targets(loaded.towers, down) if down else [],
     )
     with torch.random.fork_rng():  # peft draws the vectors before it sets them to one
         model = get_peft_model(loaded.model, config)
@@ -32,9 +33,9 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     return model
 
 
-def own(name: str, towers: Towers) -> bool:
+def own(name: str, loaded: Loaded, run: Run) -> bool:
     """Whether parameter `name` is one of the vectors, in the LLM."""
-    return name.startswith(f"{towers.llm}.") and ".ia3_l." in name
+    return name.startswith(f"{loaded.towers.llm}.") and ".ia3_l." in name
 
 
 def _forward(layer: IA3Layer, x: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,9 @@
 
 Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685. As in Zhou et al. 2024:
 on q, k, v, o, gate, up and down, alpha = 2 r, dropout 0.05, no biases.
+
+Two methods are LoRA with another optimiser: LoRA+ (Hayou et al. 2024, https://arxiv.org/abs/2402.12354) gives B a rate 16 times that of
+A; LoRA-FA (Zhang et al. 2023, https://arxiv.org/abs/2308.03303) leaves A as it was drawn and trains B alone.
 """
 
 from types import MethodType
@@ -14,7 +17,7 @@ from torch import nn
 
 from peftlab import methods
 from peftlab.dropout import SparseDropout
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
 
@@ -26,7 +29,7 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
         lora_alpha=2 * rank,
         lora_dropout=0.05,
         bias="none",
-        target_modules=methods.targets(loaded.towers, (*loaded.towers.attn, *loaded.towers.mlp)),
+        target_modules=methods.targets(loaded.towers, methods.linears(loaded.towers, run)),
     )
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
@@ -38,9 +41,15 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     return model
 
 
-def own(name: str, towers: Towers) -> bool:
-    """Whether parameter `name` is one of LoRA's factors, in the LLM."""
-    return name.startswith(f"{towers.llm}.") and (".lora_A." in name or ".lora_B." in name)
+def own(name: str, loaded: Loaded, run: Run) -> bool:
+    """Whether parameter `name` is one of LoRA's factors that train, in the LLM."""
+    factor = ".lora_B." in name or (".lora_A." in name and run.method != "lora_fa")
+    return factor and name.startswith(f"{loaded.towers.llm}.")
+
+
+def rate(name: str, run: Run) -> float:
+    """LoRA+'s factor for B."""
+    return 16.0 if run.method == "lora_plus" and ".lora_B." in name else 1.0
 
 
 def _forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
 
@@ -11,6 +11,6 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     return loaded.model
 
 
-def own(name: str, towers: Towers) -> bool:
+def own(name: str, loaded: Loaded, run: Run) -> bool:
     """Whether parameter `name` is the method's own: none is."""
     return False

@@ -11,7 +11,7 @@ import torch
 from peft import PrefixTuningConfig, TaskType, get_peft_model
 from torch import nn
 
-from peftlab.models import Loaded, Towers
+from peftlab.models import Loaded
 from peftlab.run import Run
 
 
@@ -27,7 +27,7 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
         return get_peft_model(loaded.model, config)
 
 
-def own(name: str, towers: Towers) -> bool:
+def own(name: str, loaded: Loaded, run: Run) -> bool:
     """Whether parameter `name` is the prefix."""
     return name.startswith("prompt_encoder.")
 

@@ -142,6 +142,16 @@ def load(run: Any) -> Loaded:
     return ready(loaded, precision=run.precision, quantisation=run.quantisation)
 
 
+def skeleton(name: str) -> Loaded:
+    """The pocket base on the meta device: SmolLM2-135M, Lite0 and the connector at full size, without weights."""
+    llm = LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(_config(llm, Lite0Config(), image_token_id=0))
+    return Loaded(model.requires_grad_(False), None, TOWERS)
+
+
 def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
     """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears in NF4 where asked."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
