@@ -1,5 +1,6 @@
 """Every method on every family: it trains, answers, is stored and comes back equal, or a run of it is refused with the reason."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from peftlab import features, inference, methods, models, training
+from peftlab import features, inference, methods, models, paths, training
 from peftlab.models import RANDOM, Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -51,3 +52,15 @@ def test_every_method_on_every_family(name: str, method: str, examples: list[Exa
     assert training.answer_loss(tuned, fresh, examples, run) != training.answer_loss(model, loaded, examples, run)
     training.restore(tuned, tmp_path)
     assert training.answer_loss(tuned, fresh, examples, run) == training.answer_loss(model, loaded, examples, run)
+
+
+def test_the_readme_says_what_is_refused() -> None:
+    readme = (paths.root() / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|$", readme, re.MULTILINE))
+    assert rows.keys() == {card.family for card in models.MODELS.values()}
+    for family, said in rows.items():
+        refused = [method for method in methods.METHODS if (method, family) in methods.REFUSED]
+        assert said == (", ".join(refused) or "none")
+    whole = {card.label for card in methods.METHODS.values() if card.quantisations == ("none",) and card.group == "variant"}
+    sentence = next(line for line in readme.splitlines() if line.startswith("Selective methods (SPIDER"))
+    assert all(label in sentence for label in whole)
