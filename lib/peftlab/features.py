@@ -1,5 +1,6 @@
 """What a model is given of pictures and prompts: the frozen encoder's features, computed once and cached, or what the processor makes."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
@@ -76,8 +77,8 @@ def picture_digest(image: Image.Image) -> str:
 def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
     """Features of all different pictures among `images`, from the cache where this set was encoded before; no table where none is kept.
 
-    The cache's key is the encoder's weights, its preprocessing and the pictures' content, so it needs no invalidation; a file
-    is written under a temporary name and renamed, so several processes may share it.
+    The cache's key is the encoder's weights, its preprocessing and the pictures' content, so it needs no invalidation. Of several processes
+    one encodes and the others wait for it; a file is written under a temporary name and renamed.
     """
     unique = {picture_digest(image): image for image in images}
     names = sorted(unique)
@@ -86,21 +87,24 @@ def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
         return Features(loaded, None, {name: row for row, name in enumerate(names)})
     key = hashlib.sha256("".join([_encoder_digest(tower, loaded.processor), *names]).encode()).hexdigest()
     file = paths.cache() / "features" / f"{key[:32]}.safetensors"
-    if file.exists():
-        table = load_file(file)["features"]
-    else:
-        device = next(tower.parameters()).device
-        parts = []
-        for start in range(0, len(names), BATCH):
-            batch = [unique[name] for name in names[start : start + BATCH]]
-            pixels = loaded.processor.image_processor(batch, return_tensors="pt")["pixel_values"]
-            parts.append(tower.encode(pixels.to(device)).cpu())
-        table = torch.cat(parts)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        save_file({"features": table}, temporary)
-        temporary.rename(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds the file
+        if not file.exists():
+            temporary = file.with_suffix(f".{os.getpid()}")
+            save_file({"features": _computed(loaded, tower, [unique[name] for name in names])}, temporary)
+            temporary.rename(file)
+    table = load_file(file)["features"]
     return Features(loaded, table, {name: row for row, name in enumerate(names)})
+
+
+def _computed(loaded: Loaded, tower: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
+    """(len(images), image tokens, width) in bf16, by the tower."""
+    device, parts = next(tower.parameters()).device, []
+    for start in range(0, len(images), BATCH):
+        pixels = loaded.processor.image_processor(images[start : start + BATCH], return_tensors="pt")["pixel_values"]
+        parts.append(tower.encode(pixels.to(device)).cpu())
+    return torch.cat(parts)
 
 
 def _encoder_digest(tower: torch.nn.Module, processor: Any) -> str:
