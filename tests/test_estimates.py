@@ -105,7 +105,7 @@ def test_a_cell_that_mixes_axes_is_refused(answers: pd.DataFrame) -> None:
 
 def test_definitions_and_data_come_from_what_ran(answers: pd.DataFrame, study: Path) -> None:
     methods = estimates.definitions(answers, records.read_results("smoke").costs).set_index("method")
-    assert methods.loc["lora", ["size_name", "size", "lr", "connector_lr", "trainable_llm"]].tolist() == ["rank", 16, 1e-3, 1e-4, 2_900_000]
+    assert methods.loc["lora", ["size_name", "size", "lr", "connector_lr", "trainable_llm"]].tolist() == ["rank", 16, 1e-3, 3e-3, 2_900_000]
     assert pd.isna(methods.loc["none", "lr"])
     sets = estimates.data(answers).set_index("dataset")
     assert sets.loc["scenes", ["asked", "pictures", "assets", "group"]].tolist() == [60, 30, 17, "seen"]
@@ -121,3 +121,10 @@ def test_the_base_against_what_needs_no_sight(answers: pd.DataFrame) -> None:
         assert row["mean"] == pytest.approx(means[dataset] - blind[dataset, baseline])
         assert row["low"] < row["mean"] < row["high"] and row["group"] == ("seen" if dataset == "scenes" else "unseen")
         assert row["verdict"] == ("higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "not distinguishable")
+
+
+def test_a_study_without_controls_has_costs(study: Path) -> None:
+    costs = pd.read_csv(study / "costs.csv", dtype=str, keep_default_na=False)
+    costs[costs["train_pictures"] == "true"].to_csv(study / "costs.csv", index=False)
+    frame = estimates.costs(records.read_results("smoke").costs)
+    assert set(frame["method"]) == {"connector", "full", "lora", "ia3", "adapter", "prefix"} and frame["seconds"].gt(0).all()

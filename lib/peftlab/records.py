@@ -467,7 +467,10 @@ def read_results(study: str) -> Results:
     """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
     for folder in (paths.results() / study, paths.published_results() / study):
         if (folder / "provenance.json").exists():
-            scores, costs = (pd.read_csv(f, keep_default_na=False, na_values=[""]) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv"))
+            words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
+            scores, costs = (
+                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv")
+            )
             origins = json.loads((folder / "provenance.json").read_text())
             return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
