@@ -118,14 +118,14 @@ def _axes(ax: Axes | None, height: float) -> Axes:
 def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
     """Points with intervals, a block of rows per data set; the blocks' extents are left on the Axes as `peftlab_blocks`."""
     sets = [d for d in style.order("dataset") if d in set(frame["dataset"])]
-    shown = [m for m in style.order("method") if m in set(frame["method"])]
-    rows = len(sets) * (len(shown) + 1)
-    ax = _axes(ax, 0.75 + 0.19 * rows)
+    present = {d: set(frame.loc[frame["dataset"] == d, "method"]) for d in sets}
+    rows = {d: [m for m in style.order("method") if m in present[d]] for d in sets}
+    ax = _axes(ax, 0.75 + 0.19 * max(3, sum(len(r) + 1 for r in rows.values())))
     ax.peftlab_blocks = []
-    places, labels = [], []
-    for i, dataset in enumerate(sets):
-        top = i * (len(shown) + 1.2)
-        block = frame[frame["dataset"] == dataset]
+    places, labels, end = [], [], -1.2
+    for dataset, shown in rows.items():
+        top, block = end + 1.2, frame[frame["dataset"] == dataset]
+        end = top + len(shown)
         names = {"dataset": dataset, "top": top - 0.4, "bottom": top + len(shown) - 0.6}
         ax.peftlab_blocks.append(names)
         title = style.label("dataset", dataset) + (f", {block['group'].iloc[0]}" if "group" in block else "")
@@ -138,7 +138,7 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
                 shift = 0 if len(mine) == 1 else APART * (1 if row["connector"] == "tuned" else -1)
                 _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False)
     ax.set_yticks(places, labels)
-    ax.set_ylim(top + len(shown) - 0.4, -1.1)
+    ax.set_ylim(end - 0.4, -1.1)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.grid(True, axis="x")

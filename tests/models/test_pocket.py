@@ -34,7 +34,8 @@ def test_the_losses_are_what_they_were(method: str) -> None:
     asked = (("What is it?", "fog"), ("And this?", "a rose"), ("Is it thick?", "no"), ("Why?", "wind"))
     pictures = [Image.fromarray(rng.integers(0, 256, (160, 160, 3), dtype="uint8")) for _ in asked]
     examples = [Example(f"e{i}", f"p{i}", pictures[i], question, (answer,), "t", 0, "a") for i, (question, answer) in enumerate(asked)]
-    run = Run(model="tiny-mlp", method=method, connector="tuned", precision="fp32", steps=4, batch_size=2)
+    lr = {"lora": 1e-3, "prefix": 1e-2}[method]
+    run = Run(model="tiny-mlp", method=method, connector="tuned", lr=lr, connector_lr=1e-4, precision="fp32", steps=4, batch_size=2)
     loaded = models.load(run)
     log = training.finetune(methods.attach(loaded, run), loaded, examples, run, turns=2 if method == "prefix" else 1, progress=False)
     assert log.steps["loss"].tolist() == pytest.approx(LOSSES[method], rel=1e-6)
