@@ -142,11 +142,12 @@ def load(run: Any) -> Loaded:
     return ready(loaded, precision=run.precision, quantisation=run.quantisation)
 
 
+LLMS = {"pocket-mlp": {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}}
+
+
 def skeleton(name: str) -> Loaded:
     """The pocket base on the meta device: SmolLM2-135M, Lite0 and the connector at full size, without weights."""
-    llm = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True
-    )  # fmt: skip
+    llm = LlamaConfig(tie_word_embeddings=True, **loading.published(name, LLMS))
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(_config(llm, Lite0Config(), image_token_id=0))
     return Loaded(model.requires_grad_(False), None, TOWERS)
