@@ -36,6 +36,12 @@ def test_an_unknown_grid_is_one_sentence_and_2(command: str) -> None:
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
+def test_status_counts_what_is_to_do(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["status", "smoke"]) == 0
+    assert "to do" in capsys.readouterr().out
+    assert list(work.iterdir()) == []
+
+
 def test_a_wrong_grid_is_one_sentence_and_2_and_writes_nothing(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("{study: s, why: w, stages: [finetune], expect: 1, grids: [{method: lorra}]}")

@@ -5,6 +5,7 @@ Each command imports what it needs when it is called, so that ``--help`` is inst
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -79,32 +80,34 @@ def assets(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
-    import os
     import time
 
     from peftlab import grid
 
     study = grid.read(args.grid)  # before execute is imported: a mistake in a grid is told at once
-    workers, began = _workers(args.workers), float(os.environ.get("PEFTLAB_BEGAN") or time.time())
+    beside = os.environ.get(BEGAN)  # set where another process shares its grid with this one
+    workers, began = 1 if beside else _workers(args.workers), float(beside or time.time())
     if workers > 1:
         from peftlab import provenance
 
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, provenance.cores() // workers)))
     others = [_beside(args, began) for _ in range(workers - 1)]
-    if "PEFTLAB_BEGAN" in os.environ:
+    if beside:
         _end_with_parent()
     from peftlab import execute
 
-    counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if others or "PEFTLAB_BEGAN" in os.environ else None)
+    counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if beside or others else None)
     for other in others:
         other.communicate()
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return 1 if counts["failed"] or counts["blocked"] or counts["stale"] else 0
 
 
+BEGAN = "PEFTLAB_BEGAN"  # the environment's word to a worker: when its executor began
+
+
 def _workers(asked: int | None) -> int:
     """How many runs at once: what was asked, else on a CPU one per core while memory lasts (at most four), with a GPU one."""
-    import os
     import shutil
 
     import psutil
@@ -113,10 +116,8 @@ def _workers(asked: int | None) -> int:
 
     if asked is not None and asked < 1:
         raise ValueError(f"--workers is {asked}; at least one run must be executed at a time")
-    if asked is not None or "PEFTLAB_BEGAN" in os.environ:
-        return asked or 1
     fit = int(psutil.virtual_memory().available // MEMORY_OF_A_RUN)
-    return 1 if shutil.which("nvidia-smi") else max(1, min(provenance.cores(), fit, 4))
+    return asked or (1 if shutil.which("nvidia-smi") else max(1, min(provenance.cores(), fit, 4)))
 
 
 MEMORY_OF_A_RUN = 6e9  # bytes: the peak of full fine-tuning in the pocket tier, rounded up
@@ -124,16 +125,13 @@ MEMORY_OF_A_RUN = 6e9  # bytes: the peak of full fine-tuning in the pocket tier,
 
 def _beside(args: argparse.Namespace, began: float) -> "subprocess.Popen[bytes]":
     """Another process for the same grid; it ends with this one, whose end closes its standard input."""
-    import os
-
     command = [sys.executable, "-m", "peftlab", "run", args.grid, "--plain", *(["--again-stale"] if args.again_stale else [])]
-    environment = {**os.environ, "PEFTLAB_BEGAN": str(began)}
+    environment = {**os.environ, BEGAN: str(began)}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
 
 
 def _end_with_parent() -> None:
     """End this process at once when its standard input closes."""
-    import os
     import threading
 
     def wait() -> None:
@@ -148,9 +146,9 @@ def status(args: argparse.Namespace) -> int:
     from peftlab import grid
 
     study = grid.read(args.grid)
-    from peftlab import execute
+    from peftlab import board
 
-    execute.status(study)
+    board.status(study)
     return 0
 
 

@@ -9,6 +9,8 @@ from peftlab.tables import BYTES, PARAMETERS, bounds, number, scaled
 Facts = dict[str, dict[str, Any]]
 Row = dict[str, Any]
 SURE = "not distinguishable"
+# What the base is compared with that needs no sight of the picture.
+BLIND = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled pictures", "majority": "always giving the most frequent answer"}
 
 
 def arm(row: Row) -> str:
@@ -78,10 +80,9 @@ def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) ->
 def base(facts: Facts) -> list[str]:
     """Per data set: what the untouched base scores, and by how much that is above what needs no sight of the picture."""
     said, main = [], facts["main_results"]
-    words = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled ones", "majority": "the most frequent answer of each kind of question"}
     for r in (r for r in main["scores"] if r["method"] == "none"):
         rows = [b for b in main["to_blind"] if b["dataset"] == r["dataset"] and b["model"] == r["model"]]
-        against = listed(f"{words[b['baseline']]} {_points(b)}" for b in rows)
+        against = listed(f"{BLIND[b['baseline']]} {_points(b)}" for b in rows)
         said.append(f"On {_place(r)} ({r['group']}) it has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; against {against}.")
     return said
 
@@ -174,8 +175,7 @@ def failed(facts: Facts) -> list[str]:
     main, said = facts["main_results"], []
     for r in main["to_blind"]:
         if r["group"] == "seen" and r["verdict"] != "higher":
-            named = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled pictures", "majority": "always giving the most frequent answer"}
-            said.append(f"The untouched base is not above {named[r['baseline']]} on {_place(r)}, which it has seen: {_points(r)}.")
+            said.append(f"The untouched base is not above {BLIND[r['baseline']]} on {_place(r)}, which it has seen: {_points(r)}.")
     for r in main["to_base"]:
         if r["verdict"] == "lower":
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")

@@ -1,11 +1,8 @@
 """The size that a budget of parameters allows."""
 
-import math
 from dataclasses import replace
 
-import torch
-
-from peftlab import methods
+from peftlab import ledger, loading, methods
 from peftlab.models import Loaded
 from peftlab.run import Run
 
@@ -17,22 +14,21 @@ def largest(loaded: Loaded, run: Run) -> int:
 
     Raises ValueError where even the smallest is over the budget, or none comes near it.
     """
-    total = sum(math.prod(getattr(p, "quant_state", p).shape) for p in loaded.model.parameters())
-    most = run.budget / 100 * total
+    most = run.budget / 100 * int(ledger.count(loaded.model, loaded.towers)["total"].sum())
+    card = methods.card(run.method)
 
     def trains(size: int) -> int:
-        with torch.device("meta"):
-            hollow = type(loaded)(type(loaded.model)(loaded.model.config).requires_grad_(False), None, loaded.towers)
-        sized = replace(run, size=size, budget=None, connector=methods.card(run.method).connectors[0], quantisation="none")
+        hollow = loading.hollow(type(loaded.model), loaded.model.config, loaded.towers)
+        sized = replace(run, size=size, budget=None, connector=card.connectors[0], quantisation="none")
         return sum(p.numel() for p in methods.attach(hollow, sized).parameters() if p.requires_grad)
 
     low, high = 1, 2
-    if trains(low) > most:
-        raise ValueError(f"budget is {run.budget} %, {most:,.0f} parameters; {run.method} trains {trains(low):,} at {methods.card(run.method).size_name} 1: allow more, or choose another method or location")
+    if (least := trains(low)) > most:
+        raise ValueError(f"budget is {run.budget} %, {most:,.0f} parameters; {run.method} trains {least:,} at {card.size_name} 1: allow more, or choose another method or location")
     while high <= LARGEST and trains(high) <= most:
         low, high = high, 2 * high
     if high > LARGEST:
-        raise ValueError(f"budget is {run.budget} %, {most:,.0f} parameters; {run.method} trains {trains(low):,} at most, whatever its {methods.card(run.method).size_name}: allow less")
+        raise ValueError(f"budget is {run.budget} %, {most:,.0f} parameters; {run.method} trains {trains(low):,} at most, whatever its {card.size_name}: allow less")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if trains(middle) <= most else (low, middle)

@@ -7,7 +7,6 @@ wrote it stands in its card. Start values are drawn from the run's seed, the ran
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from peft import (

@@ -86,13 +86,14 @@ REFUSED: dict[str, str] = {
 class Towers:
     """Where a model's parts are: full-path prefixes, as in ``named_parameters()`` of the bare model.
 
-    The connector may have several, also inside the vision tower (Qwen's merger); the output head belongs to the LLM.
+    The connector may have several, also inside the vision tower (Qwen's merger); the output head belongs to the LLM. The defaults
+    are LLaVA's, which most families follow: a family's file says what it has otherwise.
     """
 
-    vision: str
-    connector: tuple[str, ...]
-    llm: str
-    layer: str  # of one LLM block, with {i}
+    vision: str = "model.vision_tower"
+    connector: tuple[str, ...] = ("model.multi_modal_projector",)
+    llm: str = "model.language_model"
+    layer: str = "model.language_model.layers.{i}"  # of one LLM block
     attn: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")  # linears inside a block
     mlp: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 

@@ -26,12 +26,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from peftlab import loading
 from peftlab.models import Loaded, Towers
 
-TOWERS = Towers(
-    vision="model.vision_tower",
-    connector=("model.multi_modal_projector",),
-    llm="model.language_model",
-    layer="model.language_model.layers.{i}",
-)
+TOWERS = Towers()
 PROMPT = "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
 CHAT = (
     "<bos>{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else 'user' }}\n"

@@ -8,12 +8,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from peftlab import loading
 from peftlab.models import Loaded, Towers
 
-TOWERS = Towers(
-    vision="model.vision_tower",
-    connector=("model.multi_modal_projector",),
-    llm="model.language_model",
-    layer="model.language_model.layers.{i}",
-)
+TOWERS = Towers()
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"

@@ -9,12 +9,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from peftlab import loading
 from peftlab.models import Loaded, Towers
 
-TOWERS = Towers(
-    vision="model.vision_tower",
-    connector=("model.multi_modal_projector",),
-    llm="model.language_model",
-    layer="model.language_model.layers.{i}",
-)
+TOWERS = Towers()
 CHAT = (
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }} {% endif %}{% endfor %}"

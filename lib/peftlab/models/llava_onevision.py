@@ -18,12 +18,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from peftlab import loading
 from peftlab.models import Loaded, Towers
 
-TOWERS = Towers(
-    vision="model.vision_tower",
-    connector=("model.multi_modal_projector", "model.image_newline"),
-    llm="model.language_model",
-    layer="model.language_model.layers.{i}",
-)
+TOWERS = Towers(connector=("model.multi_modal_projector", "model.image_newline"))
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"

@@ -106,12 +106,7 @@ class Lite0Tower(PreTrainedModel):
 AutoConfig.register(Lite0Config.model_type, Lite0Config)
 AutoModel.register(Lite0Config, Lite0Tower)
 
-TOWERS = Towers(
-    vision="model.vision_tower",
-    connector=("model.multi_modal_projector",),
-    llm="model.language_model",
-    layer="model.language_model.layers.{i}",
-)
+TOWERS = Towers()
 
 
 def convert() -> Path:
@@ -148,9 +143,7 @@ LLMS = {"pocket-mlp": {"vocab_size": 49152, "hidden_size": 576, "intermediate_si
 def skeleton(name: str) -> Loaded:
     """The pocket base on the meta device: SmolLM2-135M, Lite0 and the connector at full size, without weights."""
     llm = LlamaConfig(tie_word_embeddings=True, **loading.published(name, LLMS))
-    with torch.device("meta"):
-        model = LlavaForConditionalGeneration(_config(llm, Lite0Config(), image_token_id=0))
-    return Loaded(model.requires_grad_(False), None, TOWERS)
+    return loading.hollow(LlavaForConditionalGeneration, _config(llm, Lite0Config(), image_token_id=0), TOWERS)
 
 
 def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:

@@ -26,12 +26,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from peftlab import loading
 from peftlab.models import Loaded, Towers
 
-TOWERS = Towers(
-    vision="model.visual",
-    connector=("model.visual.merger",),
-    llm="model.language_model",
-    layer="model.language_model.layers.{i}",
-)
+TOWERS = Towers(vision="model.visual", connector=("model.visual.merger",))
 DEEP = replace(TOWERS, connector=("model.visual.merger", "model.visual.deepstack_merger_list"))  # Qwen3-VL
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
