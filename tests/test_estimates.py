@@ -47,6 +47,11 @@ def test_differences_pair_questions(answers: pd.DataFrame) -> None:
     assert set(estimates.to_shuffled(answers)["method"]) == {"lora", "adapter"}
     assert set(estimates.to_frozen(answers)["connector"]) == {"tuned"}
     assert estimates.to_full_precision(answers).empty
+    lora = answers[(answers["method"] == "lora") & (answers["train_pictures"] == "true")]
+    packed = pd.concat([lora.assign(quantisation="nf4", value=0.0), lora.assign(quantisation="int8", value=100.0)])
+    frame = estimates.to_full_precision(pd.concat([answers, packed])).set_index(["quantisation", "connector", "dataset"])
+    assert frame.loc[("nf4", "tuned", "scenes"), "mean"] == pytest.approx(-means["lora", "tuned", "scenes"])
+    assert frame.loc[("int8", "tuned", "scenes"), "mean"] == pytest.approx(100 - means["lora", "tuned", "scenes"])
 
 
 @pytest.mark.parametrize(
@@ -91,6 +96,18 @@ def test_costs(study: Path) -> None:
     assert row["runs"] == 2 and row["trainable"] == 2_900_000 + 1_070_000
     assert row["share"] == pytest.approx(100 * row["trainable"] / (3_400_000 + 1_070_000 + 134_500_000))
     assert estimates.costs(pd.DataFrame()).empty
+
+
+def test_what_costs_bought_is_of_their_own_quantisation(study: Path, answers: pd.DataFrame) -> None:
+    results = records.read_results("smoke")
+    mine = (results.costs["method"] == "lora") & (results.costs["train_pictures"] == "true")
+    costs = estimates.costs(pd.concat([results.costs, results.costs[mine].assign(quantisation="nf4")]))
+    lora = answers[(answers["method"] == "lora") & (answers["train_pictures"] == "true")]
+    frame = estimates.bought(costs, pd.concat([answers, lora.assign(quantisation="nf4", value=100.0)])).set_index(["quantisation", "method", "connector"])
+    assert len(frame) == len(costs) and (frame["group"] == "unseen").all()
+    assert frame.loc[("nf4", "lora", "tuned"), "mean"] == 100
+    averages = estimates.averages(answers).set_index(["method", "connector", "group"])["mean"]
+    assert frame.loc[("none", "ia3", "tuned"), "mean"] == pytest.approx(averages["ia3", "tuned", "unseen"])
 
 
 def test_a_cell_that_mixes_axes_is_refused(answers: pd.DataFrame) -> None:

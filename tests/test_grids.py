@@ -47,3 +47,10 @@ def test_the_main_grid_compares_like_with_like() -> None:
     assert shuffled == {("lora", "frozen"), ("adapter", "frozen")}
     base = {(run.dataset, run.test_pictures) for run in study.runs if run.method == "none"}
     assert len(base) == 12
+
+
+def test_the_methods_grid_has_every_method_once_and_every_quantisation() -> None:
+    runs = [run for run in grid.read("methods").runs if run.quantisation == "none"]
+    assert sorted(run.method for run in runs) == sorted(methods.METHODS)
+    packed = {(run.method, run.quantisation) for run in grid.read("methods").runs} - {(run.method, "none") for run in runs}
+    assert packed == {(method, level) for method in ("none", "lora") for level in methods.QUANTISED}

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from peftlab import guards, methods, models
+from peftlab import guards, ledger, loading, methods, models
 from peftlab.guards import GuardError
 from peftlab.run import Run
 
@@ -82,6 +82,26 @@ def test_nothing_to_train_is_an_error() -> None:
     none = Run(model="tiny-mlp", method="none", precision="fp32")
     with pytest.raises(GuardError, match="nothing trains in tiny-mlp-icons_choice-none"):
         guards.trainable(*attached(none), none)
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_every_method_counts_live_what_its_outline_says(method: str, sizes: dict[str, int]) -> None:
+    """Attached on the meta device, without weights, a method adds and trains just what it does on the model itself."""
+    run = Run(model="tiny-mlp", method=method, precision="fp32", connector=methods.card(method).connectors[-1], size=sizes.get(method))
+    loaded = models.load(run)
+    expected = ledger.expected(run, outline=loading.outline(loaded))["table"]
+    assert guards.counted(methods.attach(loaded, run), loaded.towers, expected).equals(expected)
+
+
+def test_one_parameter_more_or_less_is_named() -> None:
+    model, loaded = attached()
+    expected = ledger.expected(LORA, outline=loading.outline(models.load(LORA)))["table"]
+    wider = Run(**{**LORA.axes(), "size": 3})
+    with pytest.raises(GuardError, match="in llm attn 1,344 of [0-9,]+ parameters train, but by the model's architecture and the method's card 896 of"):
+        guards.counted(attached(wider)[0], loaded.towers, expected)
+    next(model.get_base_model().model.vision_tower.parameters()).requires_grad_(True)
+    with pytest.raises(GuardError, match="in vision [0-9,]+ of [0-9,]+ parameters train, but .* 0 of"):
+        guards.counted(model, loaded.towers, expected)
 
 
 # ---------------------------------------------------------------- gradients
@@ -192,3 +212,9 @@ def test_a_wrong_file_is_named(tmp_path: Path, damage: Any, says: str) -> None:
     save_file(tensors, tmp_path / "adapter.safetensors")
     with pytest.raises(GuardError, match=says):
         guards.saved(model, tmp_path)
+
+
+def test_another_answer_after_loading_is_an_error(tmp_path: Path) -> None:
+    guards.reloaded(0.25, 0.25, tmp_path)
+    with pytest.raises(GuardError, match="has a loss of 0.5 where the one that was trained has 0.25: something it depends on was not saved"):
+        guards.reloaded(0.25, 0.5, tmp_path)

@@ -54,3 +54,31 @@ def test_adapter_bytes_are_fp32_whatever_the_base_is(precision: str) -> None:
     run = Run(model="tiny-mlp", method="adapter", size=4, precision=precision)
     assert ledger.adapter_bytes(methods.attach(models.load(run), run)) == 4 * 2 * 3 * 2 * 32 * 4
     assert ledger.adapter_bytes(models.load(run).model) == 0
+
+
+def test_packed_weights_weigh_what_they_do() -> None:
+    """At full size, against the bytes that bitsandbytes' own packing of one block of the pocket LLM takes."""
+    from torch import nn
+
+    from peftlab import loading
+
+    for quantisation in methods.QUANTISED:
+        blocks = nn.ModuleList([nn.Linear(576, 1536, bias=False).bfloat16()])
+        weights = blocks[0].weight.numel()
+        loading.pack(blocks, quantisation)
+        weight = blocks[0].weight
+        if quantisation == "int8":
+            held, rows = weight.numel() * weight.element_size(), 4 * 1536
+            assert weight.SCB.numel() * weight.SCB.element_size() == rows
+        else:
+            state = weight.quant_state
+            parts = [weight.data, state.absmax, *([state.state2.absmax] if state.nested else [])]
+            held = sum(t.numel() * t.element_size() for t in parts)
+        assert held == pytest.approx(weights * ledger.PACKED_BYTES[quantisation], rel=0.01), quantisation
+    bare = {q: ledger.expected(Run(method="lora", quantisation=q))["bytes"]["weights"] for q in ("none", *methods.QUANTISED)}
+    assert bare["nf4"] < bare["nf4_single"] < bare["int8"] < bare["none"]
+
+
+def test_checkpointing_is_expected_to_hold_less() -> None:
+    held = [ledger.expected(Run(method="lora", checkpointing=c))["bytes"]["activations"] for c in (False, True)]
+    assert 0 < held[1] < held[0] / 5

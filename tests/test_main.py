@@ -42,6 +42,12 @@ def test_status_counts_what_is_to_do(work: Path, capsys: pytest.CaptureFixture[s
     assert list(work.iterdir()) == []
 
 
+def test_exporting_a_run_that_is_not_there_is_a_sentence(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["export", "pocket-lora", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("peftlab export: there is no finished run 'pocket-lora' in ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_wrong_grid_is_one_sentence_and_2_and_writes_nothing(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("{study: s, why: w, stages: [finetune], expect: 1, grids: [{method: lorra}]}")

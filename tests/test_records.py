@@ -169,6 +169,19 @@ def test_other_data_base_protocol_or_card_make_a_stage_stale(prepared: dict[str,
     assert records.state(RUN, "finetune", inputs) == "finished"
 
 
+def test_an_axis_that_was_not_there_yet_had_its_default(prepared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = Run.resolved
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "resolved", lambda run: {k: v for k, v in resolved(run).items() if k != "checkpointing"})
+        folder = tuned()
+    inputs = records.inputs(RUN, "finetune")
+    assert "checkpointing" not in json.loads((folder / "run.json").read_text())["resolved"]
+    assert records.state(RUN, "finetune", inputs) == "finished"
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "resolved", lambda run: {**resolved(run), "checkpointing": True})
+        assert records.state(RUN, "finetune", inputs) == "stale"
+
+
 def test_an_evaluation_is_stale_once_its_model_is_another(prepared: dict[str, str], cache: Path) -> None:
     folder = tuned()
     evaluated()

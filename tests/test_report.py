@@ -286,10 +286,15 @@ def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return root
 
 
-def test_publish_copies_results_figures_and_report(project: Path) -> None:
+def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name for p in (project / "report").iterdir()}
     report.publish("smoke")
     assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "provenance.json"}
-    assert (project / "figures" / "main_results.svg").exists() and (project / "report" / "study.pdf").exists()
+    assert {p.name for p in (project / "report").iterdir()} == before | {"smoke.html", "smoke.pdf", "smoke.json"}
+    assert not (project / "figures").exists(), "the figures are the main study's"
+    monkeypatch.setattr(report, "MAIN", "smoke")
+    report.publish("smoke")
+    assert (project / "figures" / "main_results.svg").exists() and (project / "report" / "study.pdf").exists() and (project / "report" / "facts.json").exists()
     assert (project / "report" / "template.md").exists()
 
 

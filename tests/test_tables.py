@@ -78,7 +78,7 @@ def test_tables_of_a_study(study: Path) -> None:
     assert main.rows[0][:3] == ("Untouched base", "–", Cell(tables.number(first["mean"]), tables.bounds(first["low"], first["high"])))
     made = [
         tables.differences_table(estimates.to_base(answers)), tables.hallucination_table(estimates.hallucination(answers)),
-        tables.cost_table(estimates.costs(results.costs)), tables.definitions_table(estimates.definitions(answers, results.costs)), tables.data_table(estimates.data(answers)),
+        tables.cost_table(estimates.bought(estimates.costs(results.costs), answers)), tables.definitions_table(estimates.definitions(answers, results.costs)), tables.data_table(estimates.data(answers)),
     ]  # fmt: skip
     for table in (main, *made):
         assert all(form(table) for form in (tables.as_html, tables.as_typst, tables.as_markdown)) and table._repr_html_().startswith("<table>")

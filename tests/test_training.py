@@ -81,11 +81,40 @@ def test_every_method_trains_under_the_guards(method: str, precision: str, tmp_p
     log = training.finetune(model, fresh[0], TALK, run, progress=False)
     assert len(log.steps) == 4 and log.steps["loss"].notna().all()
     training.save(model, tmp_path)
-    again = methods.attach(fresh[1], run)
+    again = methods.settled(fresh[1], run)
     training.restore(again, tmp_path)
     picture = {"input_ids": torch.tensor([[0, 5, *[2] * 25, 7, 9]]), "pixel_values": torch.ones(1, 25, 16)}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         assert torch.equal(model(**picture).logits, again.eval()(**picture).logits)
+
+
+def held(model: torch.nn.Module, loaded: Loaded, run: Run) -> tuple[float, int]:
+    """The last loss of a short training, and the most bytes that one forward pass kept for the backward pass."""
+    sizes = [0]
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[-1] += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        handle = model.register_forward_pre_hook(lambda *_: sizes.append(0))
+        log = training.finetune(model, loaded, TALK, run, progress=False)
+        handle.remove()
+    return log.steps["loss"].iloc[-1], max(sizes)
+
+
+@pytest.mark.parametrize("method", [m for m, card in methods.METHODS.items() if card.checkpoints and m != "none"])
+def test_checkpointing_keeps_less_and_changes_nothing(method: str, sizes: dict[str, int]) -> None:
+    found = []
+    for checkpointing in (False, True):
+        run = Run(model="tiny-mlp", method=method, connector="tuned", precision="fp32", steps=8, batch_size=2, size=sizes.get(method), checkpointing=checkpointing)
+        fresh = pocket.ready(pocket.tiny(seed=0), precision="fp32", quantisation="none")
+        model = methods.attach(fresh, run)
+        found.append(held(model, fresh, run))
+        assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules()), "it stays on after training"
+    (loss, bytes_kept), (same, fewer) = found
+    assert same == pytest.approx(loss, rel=1e-6)
+    assert fewer < 0.8 * bytes_kept
 
 
 def test_lora_plus_gives_b_sixteen_times_the_rate(loaded: Loaded) -> None:

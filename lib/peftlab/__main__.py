@@ -175,6 +175,41 @@ def ledger(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    """Write a tuned model as one of transformers' own, merged."""
+    from pathlib import Path
+
+    from peftlab import paths, records
+    from peftlab.run import Run
+
+    tuned = paths.runs() / args.run / "finetune"
+    record = records.sealed(tuned)
+    if record is None:
+        there = sorted(f.parent.parent.name for f in paths.runs().glob("*/finetune/run.json"))
+        raise ValueError(f"there is no finished run {args.run!r} in {paths.runs()}; there are {', '.join(there) or 'none yet'}")
+    from peftlab import training
+
+    print(f"wrote {training.export(Run.from_dict(record['axes']), tuned, Path(args.folder))}")
+    return 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Bring a checkpoint in LLaVA's own layout into transformers', where the model's card finds it."""
+    from pathlib import Path
+
+    from peftlab import models, paths
+
+    found = models.card(args.model)
+    if found.source != models.CONVERTED:
+        there = [card.name for card in models.MODELS.values() if card.source == models.CONVERTED]
+        raise ValueError(f"{args.model} needs no conversion: it is read from {found.source}; the models that do are {', '.join(there)}")
+    from peftlab.models import llava
+
+    target = paths.cache() / "converted" / args.model
+    print(f"wrote {llava.convert_folder(args.model, Path(args.folder), target, vision=Path(args.vision) if args.vision else None)}")
+    return 0
+
+
 def parameters(args: argparse.Namespace) -> int:
     """Rewrite the parameters cells of the pipeline notebooks from `Run`."""
     from peftlab import execute
@@ -262,6 +297,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--tokens", type=int, default=64, help="length of a sequence, for the activations (default: 64)")
     one.add_argument("--json", action="store_true", help="for programs")
     one.set_defaults(call=ledger)
+
+    one = commands.add_parser("export", help="write a tuned model as one of transformers' own, merged")
+    one.add_argument("run", help="the id of a finished run: a folder in data/runs")
+    one.add_argument("folder", help="a new folder, for weights and processor")
+    one.set_defaults(call=export)
+
+    one = commands.add_parser("convert", help="bring a checkpoint in LLaVA's own layout into transformers'")
+    one.add_argument("model", help="a model whose card says that it is converted, such as sharegpt4v-7b")
+    one.add_argument("folder", help="the checkpoint: its weights and tokenizer")
+    one.add_argument("--vision", help="the folder of its vision tower, where the checkpoint holds none")
+    one.set_defaults(call=convert)
 
     one = commands.add_parser("parameters", help="rewrite the parameters cells of notebooks 01-04 from lib/peftlab/run.py")
     one.set_defaults(call=parameters)

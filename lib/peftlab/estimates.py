@@ -9,7 +9,7 @@ import pandas as pd
 from peftlab import datasets, methods, metrics, models, stats, style
 
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
-HELD = ("size", "lr", "connector_lr", "precision", "steps", "batch_size", "train_size", "quantisation", "train_pictures")
+HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "quantisation", "train_pictures")
 LEVEL = 95  # per cent: of every interval
 QUESTION = ["tested_on", "picture_id", "asset", "template", "answers", "choices"]
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
@@ -29,7 +29,7 @@ def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) 
         rows = rows[rows[axis] == level]
     found: Cells = {}
     for key, cell in rows.groupby(["model", "method", "connector", "dataset"], sort=False):
-        for axis in HELD:
+        for axis in cell.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
             values = cell[axis].drop_duplicates().tolist()
             if len(values) > 1:
                 raise ValueError(f"{' / '.join(key)} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
@@ -83,9 +83,9 @@ def _groups(found: Cells) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
                 yield {"model": model, "method": method, "connector": connector, "group": name, "datasets": len(sets)}, pd.concat(mine)
 
 
-def averages(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Like `scores`, over the seen and the unseen data sets, each data set weighing the same."""
-    return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions)))
+def averages(predictions: pd.DataFrame, **levels: str) -> pd.DataFrame:
+    """Like `scores`, over the seen and the unseen data sets, each data set weighing the same; `levels` as in `cells`."""
+    return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions, **levels)))
 
 
 def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -181,9 +181,12 @@ def to_frozen(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences of a 4-bit base to one in full precision, of the same method and connector."""
-    full, quantised = cells(predictions), cells(predictions, quantisation="nf4")
-    return _differences((_named(key), quantised[key], full[key]) for key in quantised if key in full)
+    """Paired differences of a quantised base to one in full precision, of the same method and connector; column quantisation."""
+    full, found = cells(predictions), []
+    for level in methods.QUANTISED:
+        packed = cells(predictions, quantisation=level)
+        found.append(_differences(({**_named(key), "quantisation": level}, packed[key], full[key]) for key in packed if key in full))
+    return pd.concat(found, ignore_index=True)
 
 
 def to_best(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -256,6 +259,15 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     )
     frame["share"] = 100 * frame["trainable"] / frame["total"]
     return style.ordered(frame.reset_index(), ("model", "method", "connector"))
+
+
+def bought(costs: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """`costs` with what was got for them: group, mean, low, high and n over the unseen data sets, or the seen where there are no others."""
+    levels = costs["quantisation"].unique()
+    found = pd.concat([averages(predictions, quantisation=level).assign(quantisation=level) for level in levels])
+    group = "unseen" if "unseen" in set(found["group"]) else "seen"
+    key = ["model", "method", "connector", "quantisation"]
+    return costs.merge(found.loc[found["group"] == group, [*key, "group", "mean", "low", "high", "n"]], on=key, how="left")
 
 
 def definitions(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

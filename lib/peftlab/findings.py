@@ -121,9 +121,9 @@ def to_frozen(facts: Facts) -> list[str]:
 
 
 def to_full_precision(facts: Facts) -> list[str]:
-    """Per method: what a 4-bit base changes."""
+    """Per method and quantisation: what a quantised base changes."""
     return [
-        f"{arm(r)} on {_place(r)}, tuned and tested on a base quantised to NF4, against full precision: {_points(r)}; {r['verdict']}." for r in facts["main_results"]["to_full_precision"]
+        f"On a base in {style.label('quantisation', r['quantisation'])}, {arm(r)} on {_place(r)} against the same in full precision: {_points(r)}; {r['verdict']}." for r in facts["main_results"]["to_full_precision"]
     ]
 
 

@@ -4,14 +4,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from peftlab import methods
-from peftlab.models import Loaded
+from peftlab import ledger, methods
+from peftlab.models import Loaded, Towers
 from peftlab.run import Run
-
 
 
 class GuardError(ValueError):
@@ -40,6 +40,18 @@ def trainable(model: nn.Module, loaded: Loaded, run: Run) -> None:
         found += expected
     if not found:
         raise GuardError(f"nothing trains in {run.id}: {run.method} with a {run.connector} connector needs no fine-tuning")
+
+
+def counted(model: nn.Module, towers: Towers, expected: pd.DataFrame) -> pd.DataFrame:
+    """The ledger of a live model (`ledger.count`); raises GuardError unless it is to the last parameter what was `expected` without weights."""
+    live, key = ledger.count(model, towers), ["tower", "location"]
+    both = live.merge(expected, on=key, how="outer", suffixes=("", "_expected")).fillna(0)
+    for row in both.to_dict("records"):
+        found, said = ([int(row[f"{what}{suffix}"]) for what in ("trainable", "total")] for suffix in ("", "_expected"))
+        if found != said:
+            place = " ".join(part for part in (row["tower"], row["location"]) if part != "-")
+            raise GuardError(f"in {place} {found[0]:,} of {found[1]:,} parameters train, but by the model's architecture and the method's card {said[0]:,} of {said[1]:,}")
+    return live
 
 
 def snapshot(model: nn.Module) -> Snapshot:
@@ -89,6 +101,12 @@ def saved(model: nn.Module, folder: Path) -> None:
     for name, tensor in live.items():
         if stored[name].shape != tensor.shape or stored[name].dtype != tensor.dtype or _digest(stored[name]) != _digest(tensor):
             raise GuardError(f"{name} in {file} is not the tensor that was trained")
+
+
+def reloaded(before: float, after: float, folder: Path) -> None:
+    """Raise GuardError unless a model loaded again and given what was saved answers as the live one did: the same loss, to the last bit."""
+    if before != after:
+        raise GuardError(f"the model restored from {folder} has a loss of {after!r} where the one that was trained has {before!r}: something it depends on was not saved")
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

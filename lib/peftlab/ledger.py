@@ -7,7 +7,7 @@ import pandas as pd
 from torch import nn
 
 from peftlab import methods, models
-from peftlab.models import Towers
+from peftlab.models import Loaded, Towers
 from peftlab.run import Run
 
 TOWERS = ("vision", "connector", "llm")
@@ -32,24 +32,30 @@ def count(model: nn.Module, towers: Towers) -> pd.DataFrame:
     return table.astype({"tower": str, "location": str, "trainable": "int64", "total": "int64"})
 
 
-def expected(run: Run, *, tokens: int = 64) -> dict[str, Any]:
+def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> dict[str, Any]:
     """What a run would train and hold in memory, from its architecture alone: no weights are read.
 
     ``table`` is `count`'s; ``bytes`` are of the frozen and training weights, gradients, AdamW's two moments, what the backward pass keeps of
     `run.batch_size` sequences of `tokens` tokens (per block 34 values a token and hidden unit plus 5 a pair of tokens and head, half as
     wide in bf16: Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, table 2, without dropout masks) and the adapter on disk.
+    With `run.checkpointing` a block's values are kept for one block at a time, its input for every block. `outline` is the architecture on
+    the meta device (`loading.outline` of a loaded model) where it is not to be that of the model's card.
+
     Raises ValueError where the architecture of `run.model` is not written down.
     """
-    loaded = models.skeleton(run.model)
+    loaded = outline or models.skeleton(run.model)
     model = methods.attach(loaded, run)
     table, text = count(model, loaded.towers), loaded.model.config.get_text_config()
     trained = int(table["trainable"].sum())
-    blocks = int(table.loc[(table["tower"] == "llm") & table["location"].isin(["attn", "mlp"]), "total"].sum()) if run.quantisation == "nf4" else 0
+    matrices = (table["tower"] == "llm") & table["location"].isin(["attn", "mlp"])
+    packed = int((table["total"] - table["trainable"])[matrices].sum()) if run.quantisation != "none" else 0
     width = {"bf16": 2, "fp32": 4}[run.precision]
     frozen = int(table["total"].sum()) - trained
-    values = tokens * run.batch_size * text.num_hidden_layers * (34 * text.hidden_size + 5 * text.num_attention_heads * tokens) / 2
+    block = tokens * run.batch_size * (34 * text.hidden_size + 5 * text.num_attention_heads * tokens) / 2
+    inputs = tokens * run.batch_size * text.hidden_size
+    values = text.num_hidden_layers * inputs + block if run.checkpointing else text.num_hidden_layers * block
     held = {
-        "weights": round((frozen - blocks) * width + blocks * NF4_BYTES + trained * 4),
+        "weights": round((frozen - packed) * width + packed * PACKED_BYTES.get(run.quantisation, width) + trained * 4),
         "gradients": trained * 4,
         "optimiser": trained * 8,
         "activations": round(values * width),
@@ -58,7 +64,9 @@ def expected(run: Run, *, tokens: int = 64) -> dict[str, Any]:
     return {"run": run.axes(), "size": methods.fitted(loaded, run), "trainable": trained, "total": int(table["total"].sum()), "table": table, "bytes": held}
 
 
-NF4_BYTES = 0.5 + 0.127 / 8  # a weight's: four bits and its share of the doubly quantised constants (Dettmers et al. 2023)
+# A packed weight's bytes: four bits and its share of the constants, doubly quantised or an fp32 for every 64 (Dettmers et al. 2023,
+# section 3); a byte, without the fp32 of every row.
+PACKED_BYTES = {"nf4": 0.5 + 0.127 / 8, "nf4_single": 0.5 + 4 / 64, "int8": 1.0}
 
 
 def adapter_bytes(model: nn.Module) -> int:

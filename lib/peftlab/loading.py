@@ -1,13 +1,15 @@
 """How a model comes to be: from the hub or at random, cast, quantised, frozen; and byte tokenizers for the random ones."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from peftlab.models import RANDOM, Loaded, Towers, card
+from peftlab import paths
+from peftlab.models import CONVERTED, RANDOM, Loaded, Towers, card
 
 # The LLM of every tiny model.
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
@@ -20,9 +22,8 @@ def load(
     """The model of `run.model` from its card's source, or from the family's `tiny` where the weights are random.
 
     `processor` is the family's processor class; pictures are always prepared by PIL, so that they are the same everywhere.
-    `attention` is what a family needs other than the device's best. Under ``nf4`` the weights are packed in main memory, whole
-    models at a time; without it they are spread over the GPUs that are there. Raises ValueError where 4-bit weights are not where
-    they should be.
+    `attention` is what a family needs other than the device's best. A quantised model is packed in main memory, whole; one in
+    full precision is spread over the GPUs that are there. Raises ValueError where packed weights are not where they should be.
     """
     about = card(run.model)
     if about.source == RANDOM:
@@ -35,22 +36,33 @@ def load(
         where = {"revision": about.revision}
         split = "auto" if torch.cuda.is_available() and run.quantisation == "none" else None
         how = {"dtype": DTYPES[run.precision], "attn_implementation": attention or best_attention(), "device_map": split}
-        model = AutoModelForImageTextToText.from_pretrained(about.source, **how, **where)
-        made = stills(processor).from_pretrained(about.source, backend="pil", **where)
-    if run.quantisation == "nf4":
-        nf4(model.get_submodule(towers.layer.partition(".{i}")[0]))
-        model.is_loaded_in_4bit = True  # peft's question before it uses its own 4-bit layers
-    check(model, towers, run.quantisation)
+        source = converted(run.model) if about.source == CONVERTED else about.source
+        model = AutoModelForImageTextToText.from_pretrained(source, **how, **where)
+        made = stills(processor).from_pretrained(source, backend="pil", **where)
+    quantise(model, towers, run.quantisation)
     contiguous(model.lm_head)
     if not hasattr(model, "hf_device_map"):
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     return Loaded(model.eval().requires_grad_(False), made, towers, answer_type)
 
 
+def converted(name: str) -> Path:
+    """Where `python -m peftlab convert` puts the model `name`; raises FileNotFoundError where it was not converted."""
+    folder = paths.cache() / "converted" / name
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"{name} was not converted: download its checkpoint and call `python -m peftlab convert {name} FOLDER`")
+    return folder
+
+
 def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig, towers: Towers) -> Loaded:
     """A frozen model on the meta device: every name and shape, no weights; without a processor."""
     with torch.device("meta"):
         return Loaded(model_class(config).requires_grad_(False), None, towers)
+
+
+def outline(loaded: Loaded) -> Loaded:
+    """The architecture of a bare model on the meta device, as its configuration says: what `loaded` should be, without its weights."""
+    return hollow(type(loaded.model), loaded.model.config, loaded.towers)
 
 
 def best_attention() -> str:
@@ -63,33 +75,56 @@ def contiguous(head: nn.Module) -> None:
     head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
 
-def nf4(blocks: nn.Module) -> None:
-    """Replace every Linear under `blocks` by bitsandbytes' 4-bit one (NF4, double quantisation)."""
-    import bitsandbytes as bnb
+PACKED = {"nf4": "Linear4bit", "nf4_single": "Linear4bit", "int8": "Linear8bitLt"}  # bitsandbytes' linears, by level of quantisation
+OUTLIERS = 6.0  # inputs of int8 above this are multiplied in full precision (Dettmers et al. 2022, LLM.int8(), section 3.2)
 
+
+def quantise(model: nn.Module, towers: Towers, quantisation: str) -> None:
+    """Pack every linear of the LLM's blocks as `quantisation` says, nothing under ``none``; raises ValueError unless just these are packed.
+
+    ``nf4`` is QLoRA's 4-bit NormalFloat with doubly quantised constants (Dettmers et al. 2023, section 3), ``nf4_single`` keeps the
+    constants in fp32, ``int8`` is LLM.int8().
+    """
+    if quantisation != "none":
+        pack(model.get_submodule(towers.layer.partition(".{i}")[0]), quantisation)
+        setattr(model, "is_loaded_in_8bit" if quantisation == "int8" else "is_loaded_in_4bit", True)  # peft's question before it uses its own layers
+    check(model, towers, quantisation)
+
+
+def pack(blocks: nn.Module, quantisation: str) -> None:
+    """Replace every Linear under `blocks` by bitsandbytes' own."""
     for parent in list(blocks.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
-                linear = bnb.nn.Linear4bit(
-                    child.in_features, child.out_features, bias=child.bias is not None,
-                    compute_dtype=child.weight.dtype, compress_statistics=True, quant_type="nf4", device="meta",
-                )  # fmt: skip
-                linear.weight = bnb.nn.Params4bit(child.weight.data.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4", module=linear)
-                linear.bias = child.bias
-                # Else the first forward in eval mode on a CPU repacks the weights for good: rounded scales, and no gradient
-                # through them ever after.
-                linear.support_avx512bf16_for_cpu = False
-                setattr(parent, name, linear.to(child.weight.device))
+                setattr(parent, name, _packed(child, quantisation).to(child.weight.device))
+
+
+def _packed(linear: nn.Linear, quantisation: str) -> nn.Module:
+    import bitsandbytes as bnb
+
+    shape, how = (linear.in_features, linear.out_features), {"bias": linear.bias is not None, "device": "meta"}
+    if quantisation == "int8":
+        packed = bnb.nn.Linear8bitLt(*shape, has_fp16_weights=False, threshold=OUTLIERS, **how)
+        packed.weight = bnb.nn.Int8Params(linear.weight.data.contiguous(), requires_grad=False, has_fp16_weights=False)
+    else:
+        twice = quantisation == "nf4"
+        packed = bnb.nn.Linear4bit(*shape, compute_dtype=linear.weight.dtype, compress_statistics=twice, quant_type="nf4", **how)
+        packed.weight = bnb.nn.Params4bit(linear.weight.data.contiguous(), requires_grad=False, compress_statistics=twice, quant_type="nf4", module=packed)
+        # Else the first forward in eval mode on a CPU repacks the weights for good: rounded scales, and no gradient through them
+        # ever after.
+        packed.support_avx512bf16_for_cpu = False
+    packed.bias = linear.bias
+    return packed
 
 
 def check(model: nn.Module, towers: Towers, quantisation: str) -> None:
-    """Raise ValueError unless the 4-bit linears are all linears of the LLM's blocks under nf4 and none otherwise."""
+    """Raise ValueError unless the packed linears are all linears of the LLM's blocks under a quantisation, of its kind, and none otherwise."""
     blocks = towers.layer.partition("{i}")[0]
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            packed = type(module).__name__ == "Linear4bit"
-            if packed != (quantisation == "nf4" and name.startswith(blocks)):
-                raise ValueError(f"{name} is {'4-bit' if packed else 'not 4-bit'} after loading with quantisation {quantisation}: only the LLM's blocks are quantised")
+            found = type(module).__name__ if type(module).__name__ in PACKED.values() else None
+            if found != (PACKED.get(quantisation) if name.startswith(blocks) else None):
+                raise ValueError(f"{name} is {f'a {found}' if found else 'not quantised'} after loading with quantisation {quantisation}: the LLM's blocks are quantised, all of them, and nothing else")
 
 
 def published(name: str, values: dict[str, dict[str, Any]]) -> dict[str, Any]:

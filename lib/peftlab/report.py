@@ -22,6 +22,7 @@ from peftlab.run import PROTOCOL
 from peftlab.tables import Cell, Table, number, scaled
 
 UNNUMBERED = ("references",)
+MAIN = "main"  # the study whose report is report/study.* and whose figures are in figures/
 LIMITS = {"results": 6e6, "report and figures": 6e6}  # bytes of what is tracked
 
 
@@ -346,6 +347,8 @@ def _cards(facts: Facts, pictures: dict[tuple[str, str], Any], *, answers: bool)
 def publish(study: str) -> list[Path]:
     """Copy what `build` made of `study`, its results and its figures to their tracked places; returns the folders written.
 
+    The report of `MAIN` is report/study.html and .pdf with its facts, that of another study is named after it; figures/ holds the main study's.
+
     Refused, with nothing written, unless library, notebooks and lock file are committed, and the results come from committed
     code of the present protocol; and where the files are larger than what the repository is to hold.
     """
@@ -360,17 +363,20 @@ def publish(study: str) -> list[Path]:
         raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
     if records.read_facts(study)["provenance"] != {"study": study, **origins}:
         raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
-    made = [paths.build() / name for name in ("study.html", "study.pdf", "facts.json")]
+    made = {paths.build() / name: name if study == MAIN else f"{study}{Path(name).suffix}" for name in ("study.html", "study.pdf", "facts.json")}
     drawn = sorted((paths.build() / "figures").iterdir())
     tidy = sorted(p for p in results.iterdir() if p.is_file())
     for what, files in (("results", tidy), ("report and figures", [*made, *drawn])):
         size = sum(f.stat().st_size for f in files)
         if size > LIMITS[what]:
             raise ValueError(f"{what} of {study!r} are {size / 1e6:.1f} MB; at most {LIMITS[what] / 1e6:.0f} MB are tracked (lib/peftlab/report.py)")
-    for files, folder, fresh in ((tidy, paths.published_results() / study, True), (drawn, paths.figures(), True), (made, paths.report(), False)):
+    places = [({f: f.name for f in tidy}, paths.published_results() / study, True), (made, paths.report(), False)]
+    if study == MAIN:
+        places.append(({f: f.name for f in drawn}, paths.figures(), True))
+    for files, folder, fresh in places:
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copyfile(file, folder / file.name)
-    return [paths.published_results() / study, paths.figures(), paths.report()]
+        for file, name in files.items():
+            shutil.copyfile(file, folder / name)
+    return [folder for _, folder, _ in places]

@@ -37,8 +37,9 @@ class Run:
     layers: int | None = axis(None, "of selective methods: the last so many blocks of the LLM; None: all")
     lr: float | str = axis("card", "learning rate; card: the method card's, paper: Zhou et al. 2024")
     connector_lr: float | str = axis("card", "the connector's learning rate; card | paper | a number")
-    quantisation: str = axis("none", "of the frozen LLM: none | nf4 (double quantisation)")
+    quantisation: str = axis("none", "of the frozen LLM: none | nf4 (double quantisation) | nf4_single | int8")
     precision: str = axis("bf16", "of the frozen weights and of products: bf16 | fp32; what trains is fp32 always")
+    checkpointing: bool = axis(False, "whether the backward pass computes each block's activations again: less memory, more time, the same result")
     steps: int = axis(60, "optimiser steps; 60 is the smoke run")
     batch_size: int = axis(16, "examples a step")
     train_size: int | None = axis(None, "training examples, the first of a seeded order; None: all")
@@ -54,7 +55,7 @@ class Run:
     def __post_init__(self) -> None:
         levels = {
             "connector": ("frozen", "tuned"),
-            "quantisation": ("none", "nf4"),
+            "quantisation": ("none", *methods.QUANTISED),
             "precision": ("bf16", "fp32"),
             "train_pictures": ("true", "shuffled"),
             "test_pictures": ("true", "shuffled", "blank"),
@@ -72,8 +73,10 @@ class Run:
         )
         _require(
             self.quantisation in card.quantisations,
-            f"method {self.method} on a {self.quantisation} base: {self.method} needs {' or '.join(card.quantisations)}",
+            f"method {self.method} on a base with quantisation {self.quantisation}: {self.method} allows only {' or '.join(card.quantisations)}. {card.cannot}".rstrip(),
         )
+        _require(isinstance(self.checkpointing, bool), f"checkpointing is {self.checkpointing!r}; True or False")
+        _require(card.checkpoints or not self.checkpointing, f"checkpointing with {self.method}: transformers drops the cache that holds a prefix when it computes a block again")
         reason = methods.REFUSED.get((self.method, models.card(self.model).family))
         _require(reason is None, f"method {self.method} on model {self.model}: {reason} (REFUSED in lib/peftlab/methods/__init__.py)")
         for name in ("steps", "batch_size"):

@@ -54,8 +54,9 @@ CONNECTORS = {"frozen": "connector frozen", "tuned": "connector tuned"}
 PICTURES = {"true": "true pictures", "shuffled": "shuffled pictures", "blank": "blank pictures"}
 BASELINES = {"blank": "Base, blank pictures", "shuffled": "Base, shuffled pictures", "majority": "Most frequent answer", "chance": "Chance"}
 KINDS = {"random": "Random", "popular": "Popular", "adversarial": "Adversarial", "present": "Present"}  # of things a probe asks about
+QUANTISATIONS = {"none": "full precision", "nf4": "NF4", "nf4_single": "NF4, quantised once", "int8": "int8"}
 
-PLAIN = {"connector": CONNECTORS, "pictures": PICTURES, "baseline": BASELINES, "kind": KINDS}
+PLAIN = {"connector": CONNECTORS, "quantisation": QUANTISATIONS, "pictures": PICTURES, "baseline": BASELINES, "kind": KINDS}
 
 
 def context() -> AbstractContextManager[None]:
@@ -75,7 +76,7 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def order(axis: str) -> list[str]:
-    """The levels of `axis` (model, method, dataset, connector, pictures, baseline, kind) in the order of every table and figure."""
+    """The levels of `axis` (model, method, dataset, connector, quantisation, pictures, baseline, kind) in the order of every table and figure."""
     cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
     known = cards | PLAIN
     if axis not in known:

@@ -188,18 +188,18 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
 
 
 def cost_table(frame: pd.DataFrame) -> Table:
-    """What tuning costs: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range."""
+    """What tuning costs and buys: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range, accuracy."""
     rows = []
     for row in frame.to_dict("records"):
         name, connector = _who(row)
-        quantised = "" if row["quantisation"] == "none" else "4-bit base"
+        quantised = "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"
         spread = f"{number(row['least_seconds'], 0)}–{number(row['most_seconds'], 0)}" if row["runs"] > 1 else ""
         towers = [scaled(row.get(f"trainable_{tower}"), PARAMETERS) for tower in ("connector", "llm")]
         share = f"{row['share']:.3g} %"
         memory, disk = scaled(row["peak_memory_bytes"], BYTES), scaled(row["adapter_bytes"], BYTES)
-        rows.append((Cell(name, quantised), connector, *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0)))
+        rows.append((Cell(name, quantised), connector, *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)))
     head = ("Method", "Connector", Cell("Connector", "parameters"), Cell("LLM", "parameters"), Cell("Share", "of the model"), Cell("Adapter", "on disk"))
-    return Table((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs"), tuple(rows), "llrrrrrrr")
+    return Table((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), tuple(rows), "llrrrrrrrr")
 
 
 def definitions_table(frame: pd.DataFrame, *, cite: Callable[[str], str] = lambda key: "") -> Table:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from peftlab import features, guards, methods
+from peftlab import features, guards, methods, models
 from peftlab.models import Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -68,7 +68,7 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
     device = trainable[0].device
     rows: list[dict[str, float]] = []
     start = time.perf_counter()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _checkpointing(loaded.model, run):
         torch.manual_seed(run.seed)
         model.train()
         batches = _batches(items, run)
@@ -173,6 +173,24 @@ def restore(model: nn.Module, folder: Path) -> None:
             live[name].copy_(tensor)
 
 
+def export(run: Run, tuned: Path, target: Path) -> Path:
+    """Write what `run` tuned as a model of transformers' own, merged in fp32, with its processor; returns `target`.
+
+    `tuned` is the folder of its finished stage. Raises ValueError where the method cannot be merged (`methods.merge`), the base was
+    quantised, or `target` holds something.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise ValueError(f"{target} is not empty: give a new folder")
+    full = replace(run, precision="fp32")
+    methods.mergeable(full)
+    loaded = models.load(full)
+    model = methods.settled(loaded, full)
+    restore(model, tuned)
+    methods.merge(model, full).save_pretrained(target)
+    loaded.processor.save_pretrained(target)
+    return target
+
+
 def _loss(model: nn.Module, batch: Sequence[_Item], pictures: features.Features, device: torch.device) -> torch.Tensor:
     rows = [{"input_ids": item.ids, **item.types} for item in batch]
     inputs = {name: tensor.to(device) for name, tensor in pictures.batch(rows, [item.image for item in batch]).items()}
@@ -216,6 +234,16 @@ def _batches(items: Sequence[_Item], run: Run) -> Iterator[list[_Item]]:
         for i in rng.permutation(len(batches)):
             if len(batches[i]) == size:
                 yield batches[i]
+
+
+@contextlib.contextmanager
+def _checkpointing(bare: nn.Module, run: Run) -> Iterator[None]:
+    """Within, blocks in training mode keep their inputs alone and are computed again in the backward pass, if `run` says so."""
+    if run.checkpointing:
+        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    yield
+    if run.checkpointing:
+        bare.gradient_checkpointing_disable()
 
 
 def _autocast(run: Run, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -101,7 +101,7 @@ def test_trains_its_own_and_the_tuned_connector_only(load: Any, run: Run) -> Non
     assert connector == (whole if run.connector == "tuned" else set())
     for name in ours.keys() - connector:
         assert name.startswith(("model.language_model.", "prompt_encoder.", "soft_prompt.")), f"{name} is outside the LLM"
-        assert (name in everything) == (run.method == "full" or methods.card(run.method).group == "selective"), f"{name} is not what {run.method} trains"
+        assert (name in everything) == (run.method == "full" or methods.card(run.method).module == "selective"), f"{name} is not what {run.method} trains"
     assert {p.dtype for p in ours.values()} <= {torch.float32}
 
 
@@ -131,6 +131,7 @@ def test_start_values_depend_on_the_seed_alone(load: Any, run: Run) -> None:
     other = trainable(methods.attach(load(run), Run(**{**run.axes(), "seed": 7})))
     assert all(torch.equal(first[n], again[n]) for n in first)
     drawn = {"lora", "adapter", "prefix", "dora", "rslora", "lora_plus", "adapter_houlsby", "adapter_pfeiffer", "adapter_parallel", "hra", "loha", "lokr", "prompt"}
+    drawn |= {method for method, card in methods.METHODS.items() if card.module == "merged"}
     assert (run.method in drawn) == any(not torch.equal(first[n], other[n]) for n in first)
 
 
@@ -202,23 +203,47 @@ def test_peft_saves_and_restores(load: Any, method: str, tmp_path: Path, sizes: 
     torch.testing.assert_close(logits(fresh, 9), logits(model, 9), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method", [m for m, card in methods.METHODS.items() if "nf4" in card.quantisations and m != "none"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_attaches_to_a_4_bit_base(method: str, precision: str, tmp_path: Path, sizes: dict[str, int]) -> None:
-    run = Run(model="tiny-mlp", method=method, connector="tuned", precision=precision, quantisation="nf4", size=sizes.get(method))
+PACKABLE = [(m, q, p) for m, card in methods.METHODS.items() for q in card.quantisations for p in ("bf16", "fp32") if m != "none" and q != "none" and (p == "bf16" or q == "nf4")]
+
+
+@pytest.mark.parametrize(("method", "quantisation", "precision"), PACKABLE)
+def test_attaches_to_a_packed_base(method: str, quantisation: str, precision: str, tmp_path: Path, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, connector="tuned", precision=precision, quantisation=quantisation, size=sizes.get(method))
     model = methods.attach(models.load(run), run)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         logits(model, 9)  # a forward in eval mode must not cut the gradients of a later step
     frozen = {n: p.detach().clone() for n, p in methods.named_parameters(model) if not p.requires_grad}
     losses = steps(model, precision=precision, lr=LOUD.get(method, 1e-2))
     assert losses[-1] < 0.99 * losses[0]
-    assert {n for n, t in frozen.items() if t.dtype == torch.uint8}, "no weight is 4-bit"
+    assert {n for n, t in frozen.items() if t.dtype == (torch.int8 if quantisation == "int8" else torch.uint8)}, "no weight is packed"
     assert all(torch.equal(t, frozen[n]) for n, t in methods.named_parameters(model) if n in frozen)
     training.save(model, tmp_path)
     fresh = methods.attach(models.load(run), run)
     training.restore(fresh, tmp_path)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         assert torch.equal(logits(fresh, 9), logits(model, 9))
+
+
+@pytest.mark.parametrize("method", [m for m, card in methods.METHODS.items() if card.merges])
+def test_merged_it_answers_as_attached(load: Any, method: str, sizes: dict[str, int]) -> None:
+    run = Run(model="tiny-mlp", method=method, connector="frozen" if method == "none" else "tuned", precision="fp32", size=sizes.get(method))
+    model = methods.settled(load(run), run)
+    disturb(model)
+    attached = logits(model, 9)
+    assert not torch.allclose(attached, logits(load(run).model, 9), atol=1e-3) or method == "none", "nothing was learned: the test would prove nothing"
+    bare = methods.merge(model, run)
+    assert {n for n, _ in bare.named_parameters()} == {n for n, _ in load(run).model.named_parameters()}
+    torch.testing.assert_close(logits(bare, 9), attached, atol=2e-4, rtol=1e-3)
+
+
+def test_what_cannot_be_merged_says_why() -> None:
+    for method, because in (("prefix", "adds to the sequence"), ("prompt", "adds to the sequence"), ("adapter", "bends what passes")):
+        with pytest.raises(ValueError, match=f"cannot be merged into the weights: .*{because}"):
+            methods.merge(None, Run(method=method, precision="fp32"))
+    assert all(card.cannot for card in methods.METHODS.values() if not card.merges or (card.quantisations == ("none",) and card.group == "variant"))
+    for other in ({"precision": "bf16"}, {"precision": "fp32", "quantisation": "nf4"}):
+        with pytest.raises(ValueError, match="merging needs the base in fp32"):
+            methods.merge(None, Run(method="lora", **other))
 
 
 def test_targets_are_full_paths_in_the_llm(load: Any) -> None:

@@ -1,10 +1,13 @@
 """LLaVA-1.5 at full size without weights, and checkpoints in LLaVA's own layout."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from peftlab import features, models
-from peftlab.models import Loaded, llava
+from peftlab import __main__, features, models, paths
+from peftlab.models import CONVERTED, Loaded, ModelCard, llava
 from peftlab.records import Example
 from peftlab.run import Run
 
@@ -78,3 +81,63 @@ def test_another_checkpoint_is_refused(change: object, sentence: str) -> None:
     change(stored)
     with pytest.raises(ValueError, match=sentence):
         llava.convert(stored, other(2).model)
+
+
+def stored(loaded: Loaded, folder: Path, *, vision: bool = True, pickled: bool = False) -> Path:
+    """A checkpoint folder as LLaVA's code leaves it: two files of tensors and the tokenizer."""
+    folder.mkdir()
+    tensors = {n: t for n, t in original(loaded.model).items() if vision or "vision_tower" not in n}
+    names = sorted(tensors)
+    for number, part in enumerate((names[::2], names[1::2])):
+        held = {n: tensors[n].contiguous() for n in part}
+        torch.save(held, folder / f"pytorch_model-{number}.bin") if pickled else save_file(held, folder / f"model-{number}.safetensors")
+    loaded.processor.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The tiny LLaVA as a model that is converted, in a cache of its own."""
+    monkeypatch.setitem(models.MODELS, "tiny-llava", ModelCard("tiny-llava", "Tiny", "llava", CONVERTED, "1", "Apache-2.0", ()))
+    monkeypatch.setattr(llava, "architecture", lambda name: llava.tiny(name)[0].config)
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
+    return "tiny-llava"
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_folder_in_llavas_layout_becomes_a_model_of_its_card(pickled: bool, tmp_path: Path, request: pytest.FixtureRequest, examples: list[Example]) -> None:
+    first = other(1)
+    folder = stored(first, tmp_path / "llava", pickled=pickled)
+    card = request.getfixturevalue("card")
+    with pytest.raises(FileNotFoundError, match="tiny-llava was not converted: download its checkpoint and call"):
+        models.load(RUN)
+    assert __main__.main(["convert", card, str(folder)]) == 0
+    again = models.load(RUN)
+    words = len(first.processor.tokenizer)
+    rows = again.model.get_input_embeddings().weight
+    assert len(rows) == 320 and len(rows) % 64 == 0 and words == 260
+    torch.testing.assert_close(rows[words:], rows[:words].mean(0).expand(60, -1))
+    made = [one.inputs(examples[0].image, "What is it?") for one in (first, again)]
+    assert torch.equal(made[0]["input_ids"], made[1]["input_ids"]) and torch.equal(made[0]["pixel_values"], made[1]["pixel_values"])
+    with torch.no_grad():
+        torch.testing.assert_close(again.model(**made[1]).logits[..., :words], first.model(**made[0]).logits, atol=1e-6, rtol=0)
+
+
+def test_a_vision_tower_that_is_kept_apart_is_named(card: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = Loaded(*llava.tiny(card), llava.TOWERS)
+    folder = stored(loaded, tmp_path / "llava", vision=False)
+    assert __main__.main(["convert", card, str(folder)]) == 2
+    assert "holds no vision tower: name the folder of the one it was tuned with (--vision)" in capsys.readouterr().err
+    loaded.model.model.vision_tower.save_pretrained(tmp_path / "clip")
+    assert __main__.main(["convert", card, str(folder), "--vision", str(tmp_path / "clip")]) == 0
+    tower = models.load(RUN).model.model.vision_tower.state_dict()
+    assert all(torch.equal(t, tower[n]) for n, t in loaded.model.model.vision_tower.state_dict().items())
+    assert __main__.main(["convert", card, str(folder)]) == 2
+    assert "is not empty: delete it to convert again" in capsys.readouterr().err
+
+
+def test_what_needs_no_conversion_or_is_no_checkpoint_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+    assert __main__.main(["convert", "llava-1.5-7b", str(tmp_path)]) == 2
+    assert "llava-1.5-7b needs no conversion: it is read from llava-hf/llava-1.5-7b-hf; the models that do are sharegpt4v-7b" in capsys.readouterr().err
+    assert __main__.main(["convert", request.getfixturevalue("card"), str(tmp_path)]) == 2
+    assert "holds no *.safetensors and no pytorch_model*.bin" in capsys.readouterr().err

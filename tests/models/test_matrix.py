@@ -48,7 +48,7 @@ def test_every_method_on_every_family(name: str, method: str, examples: list[Exa
     training.save(model, tmp_path)
     other = run if methods.card(method).seeded else Run(**{**run.axes(), "seed": 7})
     fresh = loud(other)
-    tuned = methods.attach(fresh, other)
+    tuned = methods.settled(fresh, other)
     assert training.answer_loss(tuned, fresh, examples, run) != training.answer_loss(model, loaded, examples, run)
     training.restore(tuned, tmp_path)
     assert training.answer_loss(tuned, fresh, examples, run) == training.answer_loss(model, loaded, examples, run)

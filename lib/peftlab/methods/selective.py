@@ -37,8 +37,12 @@ def own(name: str, loaded: Loaded, run: Run) -> bool:
 
 def companion(model: nn.Module, run: Run) -> "Anchored":
     """What `run.method` does beside the optimiser, over all that trains in `model`."""
-    parameters = {name: p for name, p in methods.named_parameters(model) if p.requires_grad}
-    return Tailor(parameters, run, model) if run.method == "tailor" else COMPANIONS[run.method](parameters, run)
+    return anchored(run.method, {name: p for name, p in methods.named_parameters(model) if p.requires_grad}, model, run)
+
+
+def anchored(name: str, parameters: dict[str, nn.Parameter], model: nn.Module, run: Run) -> "Anchored":
+    """What the method `name` of this file does with `parameters` of `model`."""
+    return Tailor(parameters, run, model) if name == "tailor" else COMPANIONS[name](parameters, run)
 
 
 def score(x: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ def largest(loaded: Loaded, run: Run) -> int:
     card = methods.card(run.method)
 
     def trains(size: int) -> int:
-        hollow = loading.hollow(type(loaded.model), loaded.model.config, loaded.towers)
+        hollow = loading.outline(loaded)
         sized = replace(run, size=size, budget=None, connector=card.connectors[0], quantisation="none")
         return sum(p.numel() for p in methods.attach(hollow, sized).parameters() if p.requires_grad)
 

@@ -73,6 +73,8 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     placed = bool(methods.card(run.method).locations)
     paths = methods.targets(loaded.towers, methods.linears(loaded.towers, run)) if placed else norms(loaded.towers)
     config = VARIANTS[run.method].config(run.resolved()["size"], paths, run.seed)
+    if run.method == "pissa" and next(loaded.model.parameters()).is_meta:
+        config.init_lora_weights = True  # without weights there are no leading directions; the shapes are the same
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
         model = get_peft_model(loaded.model, config)

@@ -16,7 +16,7 @@ class ModelCard:
 
     ``family`` names the file in this folder that loads it and says where its towers are; ``seen`` the data sets whose
     training split was in its own fine-tuning mix (a property of model x data set), by the names of the cards in
-    lib/peftlab/datasets; ``source`` is a hub repository, a folder or `RANDOM`, ``revision`` a commit of it, ``main`` where none is
+    lib/peftlab/datasets; ``source`` is a hub repository, a folder, `CONVERTED` or `RANDOM`, ``revision`` a commit of it, ``main`` where none is
     pinned yet.
     """
 
@@ -30,6 +30,7 @@ class ModelCard:
 
 
 RANDOM = "random weights"  # the source of the tiny models: every architecture at a few thousand parameters
+CONVERTED = "converted"  # the source of models that `python -m peftlab convert` brings into transformers' layout
 UNUSED = ("labels", "num_patches", "rows", "cols")  # what some processors return that no model is given
 
 
@@ -46,6 +47,7 @@ MODELS: dict[str, ModelCard] = {
         # belongs in `seen` from the day it has a card here.
         ModelCard("llava-1.5-7b", "LLaVA-1.5 7B", "llava", "llava-hf/llava-1.5-7b-hf", "main", "Llama 2 Community", ()),
         ModelCard("llava-1.5-13b", "LLaVA-1.5 13B", "llava", "llava-hf/llava-1.5-13b-hf", "main", "Llama 2 Community", ()),
+        ModelCard("sharegpt4v-7b", "ShareGPT4V 7B", "llava", CONVERTED, "1", "Llama 2 Community", ()),
         _tiny("tiny-llava", "LLaVA-1.5", "llava"),
         ModelCard("qwen2-vl-2b", "Qwen2-VL 2B", "qwen_vl", "Qwen/Qwen2-VL-2B-Instruct", "main", "Apache-2.0", ()),
         ModelCard("qwen2-vl-7b", "Qwen2-VL 7B", "qwen_vl", "Qwen/Qwen2-VL-7B-Instruct", "main", "Apache-2.0", ()),
@@ -79,6 +81,8 @@ MODELS: dict[str, ModelCard] = {
 
 REFUSED: dict[str, str] = {
     "qwen-vl-chat": "it exists only as remote code for an old transformers; qwen2.5-vl-7b stands for it",
+    "vila-7b": "its connector is a single linear layer, which transformers' LLaVA has not; sharegpt4v-7b and llava-1.5-7b stand for it",
+    "vila1.5-3b": "its connector merges neighbouring patches, which transformers' LLaVA has not; internvl3-2b, whose connector does, stands for it",
 }
 
 

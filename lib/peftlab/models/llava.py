@@ -1,9 +1,12 @@
 """LLaVA-1.5 (Liu et al. 2024, https://arxiv.org/abs/2310.03744): CLIP ViT-L/14 at 336 pixels, a two-layer MLP, Vicuna."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from safetensors.torch import load_file
+from tokenizers import AddedToken
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from peftlab import loading
@@ -15,8 +18,10 @@ CHAT = (
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }} {% endif %}{% endfor %}"
     "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+VICUNA_7B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
 LLMS = {  # Vicuna's published values
-    "llava-1.5-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "llava-1.5-7b": VICUNA_7B,
+    "sharegpt4v-7b": VICUNA_7B,
     "llava-1.5-13b": {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40},
 }
 
@@ -35,13 +40,18 @@ def load(run: Any) -> Loaded:
     return loading.load(run, TOWERS, processor=LlavaProcessor, tiny=tiny)
 
 
-def skeleton(name: str) -> Loaded:
-    """LLaVA-1.5 on the meta device, with Vicuna's own vocabulary of 32,000 (its copy on the hub is padded to 32,064)."""
+def architecture(name: str) -> LlavaConfig:
+    """The published sizes, with Vicuna's own vocabulary of 32,000 (LLaVA-1.5's copy on the hub is padded to 32,064)."""
     llm = LlamaConfig(vocab_size=32000, tie_word_embeddings=False, **loading.published(name, LLMS))
     vision = CLIPVisionConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336, patch_size=14, projection_dim=768
     )  # fmt: skip
-    return loading.hollow(LlavaForConditionalGeneration, LlavaConfig(vision_config=vision, text_config=llm, tie_word_embeddings=False), TOWERS)
+    return LlavaConfig(vision_config=vision, text_config=llm, tie_word_embeddings=False)
+
+
+def skeleton(name: str) -> Loaded:
+    """LLaVA-1.5 on the meta device."""
+    return loading.hollow(LlavaForConditionalGeneration, architecture(name), TOWERS)
 
 
 def tiny(name: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
@@ -81,6 +91,53 @@ def convert(original: dict[str, torch.Tensor], model: LlavaForConditionalGenerat
             raise ValueError(f"{name} is {tuple(tensor.shape)} in the checkpoint, the model has {tuple(live[name].shape)}")
         with torch.no_grad():
             rows.copy_(tensor)
+
+
+def convert_folder(name: str, folder: Path, target: Path, *, vision: Path | None = None) -> Path:
+    """Write a checkpoint in LLaVA's own layout as the model of card `name` in transformers' layout; returns `target`.
+
+    `folder` holds safetensors or ``pytorch_model*.bin`` files and the tokenizer; `vision` a CLIP vision tower as transformers stores
+    one, where the checkpoint holds none. As in LLaVA's published conversions the vocabulary gets a token for pictures and is filled up to
+    a multiple of 64 with the mean of its embeddings. Raises ValueError where a part is missing or `target` holds something.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise ValueError(f"{target} is not empty: delete it to convert again")
+    tensors = _read(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([AddedToken("<image>", special=True, normalized=False)])
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
+    config = architecture(name)
+    config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
+    config.text_config.vocab_size = -(-len(tokenizer) // 64) * 64
+    model = LlavaForConditionalGeneration(config).to(next(iter(tensors.values())).dtype)
+    if vision is not None:
+        model.model.vision_tower.load_state_dict(CLIPVisionModel.from_pretrained(vision).state_dict())
+    elif not any("vision_tower" in key for key in tensors):
+        raise ValueError(f"{folder} holds no vision tower: name the folder of the one it was tuned with (--vision)")
+    convert(tensors, model)
+    for table in {id(t): t for t in (model.get_input_embeddings().weight, model.lm_head.weight)}.values():
+        known = min(len(tensors[k]) for k in tensors if k.endswith("embed_tokens.weight"))
+        with torch.no_grad():
+            table[known:] = table[:known].float().mean(0).to(table.dtype)
+    model.save_pretrained(target)
+    side = config.vision_config.image_size
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    LlavaProcessor(
+        image_processor=pictures, tokenizer=tokenizer, patch_size=config.vision_config.patch_size, vision_feature_select_strategy="default",
+        image_token="<image>", num_additional_image_tokens=1, chat_template=CHAT,
+    ).save_pretrained(target)  # fmt: skip
+    return target
+
+
+def _read(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint's files, none of which may execute anything."""
+    safe, pickled = sorted(folder.glob("*.safetensors")), sorted(folder.glob("pytorch_model*.bin"))
+    if not safe and not pickled:
+        raise ValueError(f"{folder} holds no *.safetensors and no pytorch_model*.bin: it is not a checkpoint")
+    tensors = dict[str, torch.Tensor]()
+    for file in safe or pickled:
+        tensors |= load_file(file) if safe else torch.load(file, weights_only=True, map_location="cpu")
+    return tensors
 
 
 def _place(name: str, live: dict[str, torch.Tensor]) -> str:

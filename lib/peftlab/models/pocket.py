@@ -147,14 +147,11 @@ def skeleton(name: str) -> Loaded:
 
 
 def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
-    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears in NF4 where asked."""
+    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears packed where asked."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     model = loaded.model.to(dtype)
     model.model.vision_tower.float().feature_dtype = dtype
-    if quantisation == "nf4":
-        loading.nf4(model.model.language_model.layers)
-        model.is_loaded_in_4bit = True  # peft's question before it uses its own 4-bit layers
-    loading.check(model, loaded.towers, quantisation)
+    loading.quantise(model, loaded.towers, quantisation)
     loading.contiguous(model.lm_head)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
