@@ -64,6 +64,8 @@ def test_the_time_to_go_is_the_mean_of_each_kind(monkeypatch: pytest.MonkeyPatch
     seen.begin(of[2])
     clock[0] += 30
     assert seen.eta() == "1:00"
+    seen.workers = 2
+    assert seen.eta() == "0:30"
 
 
 def test_without_a_terminal_it_is_a_line_a_stage(capsys: pytest.CaptureFixture[str]) -> None:

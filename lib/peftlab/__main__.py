@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         _end_with_parent()
     from peftlab import execute
 
-    counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if beside or others else None)
+    counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if beside or others else None, workers=workers)
     for other in others:
         other.communicate()
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))

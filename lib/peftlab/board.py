@@ -52,6 +52,7 @@ class Board:
     tasks: list[Task]
     outcomes: dict[Path, str]
     live: bool
+    workers: int = 1  # processes that share the grid
     running: Task | None = None
     since: float = 0.0
     note: str = ""
@@ -96,7 +97,7 @@ class Board:
         self.note = note
 
     def eta(self) -> str | None:
-        """Minutes and seconds to go, from the mean of each kind of stage done so far; None while there is none, and at the end."""
+        """Minutes and seconds to go, from the mean of each kind of stage done here, shared by the workers; None while there is none, and at the end."""
         known = {stage: sum(s) / len(s) for stage, s in self.seconds.items()}
         todo = [task for task in self.tasks if task.folder not in self.outcomes]
         if not known or not todo:
@@ -104,6 +105,7 @@ class Board:
         usual = max(known.values())
         left = sum(known.get(task.stage, usual) for task in todo)
         left -= min(time.perf_counter() - self.since, known.get(self.running.stage, usual)) if self.running else 0
+        left /= self.workers
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
     def _say(self, task: Task, what: str) -> None:

@@ -103,7 +103,7 @@ def _killed_for_memory() -> int:
 # ---------------------------------------------------------------- a study
 
 
-def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, began: float | None = None) -> dict[str, int]:
+def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, began: float | None = None, workers: int = 1) -> dict[str, int]:
     """Execute what of a study is not finished; returns how many stages were done, skipped, failed, blocked and stale.
 
     Several processes may do this for one study. What another of them finished or failed since `began` (seconds, as by `time.time`) is
@@ -111,14 +111,15 @@ def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, bega
 
     A failing stage is recorded beside its folder and the others go on, except those that read it (blocked). Stale stages are
     named and left, unless `again_stale`. A stage that another executor holds is waited for at the end. Raises ValueError,
-    before anything is executed, where a finished folder was edited. `live` draws a table if this is a terminal.
+    before anything is executed, where a finished folder was edited. `live` draws a table if this is a terminal; `workers` is how many processes
+    share the grid, for the time to go.
     """
     tasks, states, outcomes = plan(study), States(), dict[Path, str]()
     for task in tasks:
         records.sealed(task.folder) if task.stage != "prepare" else None
     if any(states.of(task) != "finished" for task in tasks):
         kernels.warm_up()
-    with Board(study, tasks, outcomes, live=live and sys.stdout.isatty()) as board:
+    with Board(study, tasks, outcomes, live=live and sys.stdout.isatty(), workers=workers) as board:
         waiting = tasks
         while waiting:
             before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
