@@ -259,6 +259,26 @@ def test_not_distinguishable_is_said() -> None:
     )
 
 
+def test_where_every_one_differs_none_is_named() -> None:
+    rows = [row(method="lora"), row(method="ia3")]
+    (sentence,) = findings.to_base({"main_results": {"to_base": rows, "to_base_tally": {"scenes": {"higher": 2, "lower": 0, "not distinguishable": 0, "all": 2}}}})
+    assert sentence == "Of 2 tuned models on Scenes, every one is higher than the untouched base."
+
+
+def test_above_chance_is_by_the_interval() -> None:
+    scores = [row(method="none", group="seen"), row(method="lora", group="seen", mean=30.0, low=26.0, high=34.0), row(method="ia3", group="seen", mean=30.0, low=25.0, high=35.0)]
+    chance = [row(baseline="chance", mean=25.5, low=None, high=None)]
+    (sentence,) = findings.above_chance({"main_results": {"scores": scores, "baselines": chance}})
+    assert sentence == "Above chance, 25.5\u00a0%, by the interval of the score is LoRA (connector frozen) of the 2 models tuned on Scenes."
+    assert "is none of" in findings.above_chance({"main_results": {"scores": scores[::2], "baselines": chance}})[0]
+
+
+def test_lost_form_is_told_from_a_changed_mind() -> None:
+    scores = [row(method="none", n=900, unparsed=0, yes_rate=38.0), row(method="ia3", n=900, unparsed=560, yes_rate=12.0), row(method="lora", n=900, unparsed=450, yes_rate=30.0)]
+    said = findings.hallucination({"hallucination": {"scores": scores, "to_base": [], "to_base_tally": {}}})
+    assert "More than half of the answers of (IA)³ (connector frozen) name neither yes nor no, or both: what was lost there is at least the form." in said
+
+
 @pytest.mark.parametrize(("count", "said"), [(1, "The only other tuned model is below it."), (2, "Each of the other 2 tuned models is below it.")])
 def test_one_is_not_many(count: int, said: str) -> None:
     tally = {"higher": 0, "lower": count, "not distinguishable": 0, "all": count}

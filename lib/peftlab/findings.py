@@ -68,10 +68,25 @@ def best(facts: Facts) -> list[str]:
     return said
 
 
+def above_chance(facts: Facts) -> list[str]:
+    """Per data set: which tuned models answer right more often than a guess among the choices would, by their intervals."""
+    main, said = facts["main_results"], []
+    for dataset in _sets(facts):
+        guess = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == "chance"]
+        mine = [r for r in main["scores"] if r["dataset"] == dataset and r["method"] != "none"]
+        if guess:
+            found = [arm(r) for r in mine if r["low"] is not None and r["low"] > guess[0]["mean"]]
+            tuned = f"the {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
+            said.append(f"Above chance, {_share(guess[0])}, by the interval of the score {'is' if len(found) < 2 else 'are'} {listed(found)} of {tuned}.")
+    return said
+
+
 def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) -> str:
     """One sentence: how many are higher, lower, and not distinguishable, and which."""
     parts = []
     for word in ("higher", "lower"):
+        if counts[word] == counts["all"] > 1:
+            return f"{what}, every one is {word} than {than}."
         named = listed(arm(r) for r in rows if r["verdict"] == word)
         parts.append(f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word} ({named})" if counts[word] else f"none is {word}")
     return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE] or 'none'} not distinguishable from it."
@@ -135,12 +150,22 @@ def hallucination(facts: Facts) -> list[str]:
     always = [r for r in probe["scores"] if r["method"] is None]
     said = [f"The untouched base answers {_share(r)} of the probe right (n\u00a0=\u00a0{number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
-    for d, counts in probe["to_base_tally"].items():
-        rows = [r for r in probe["to_base"] if r["dataset"] == d]
-        said.append(_split(rows, counts, f"Of {many(counts['all'], 'model', 'models')} tuned on {style.label('dataset', d)}", "the base"))
+    said += probe_to_base(facts)
+    lost = [arm(r) for r in tuned if r["unparsed"] > r["n"] / 2]
+    if lost:
+        said.append(f"More than half of the answers of {listed(lost)} name neither yes nor no, or both: what was lost there is at least the form.")
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
         said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
+    return said
+
+
+def probe_to_base(facts: Facts) -> list[str]:
+    """Per data set: which tuned models differ from the untouched base in the probe."""
+    probe, said = facts["hallucination"], []
+    for d, counts in probe["to_base_tally"].items():
+        rows = [r for r in probe["to_base"] if r["dataset"] == d]
+        said.append(_split(rows, counts, f"Of {many(counts['all'], 'model', 'models')} tuned on {style.label('dataset', d)}", "the base"))
     return said
 
 
@@ -190,10 +215,11 @@ def failed(facts: Facts) -> list[str]:
 
 
 def abstract(facts: Facts) -> list[str]:
-    """The first finding, the tally on that data set, and the probe's and the costs' first sentences."""
-    first = _sets(facts)[0]
-    found = [best(facts)[0]] + [s for d, s in zip(facts["main_results"]["to_base_tally"], to_base(facts)) if d == first]
-    return found + (hallucination(facts)[:1] if "hallucination" in facts else []) + (cost(facts)[:1] if "cost" in facts else [])
+    """What was found of the first data set, whether it was sight, and the probe's and the costs' first sentences."""
+    found = best(facts)[:1] + above_chance(facts)[:1] + to_shuffled(facts)[:2]
+    if "hallucination" in facts:
+        found += hallucination(facts)[:1] + probe_to_base(facts)[:1]
+    return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, base, best, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}
