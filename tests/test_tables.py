@@ -85,6 +85,14 @@ def test_tables_of_a_study(study: Path) -> None:
         assert "nan" not in tables.as_markdown(table) and "None" not in tables.as_markdown(table)
 
 
+def test_in_a_notebook_small_print_has_a_line_of_its_own() -> None:
+    table = tables.Table(("a", Cell("b", 'class="l" <br>')), (("x", Cell("54.6", "[50.6, 58.6]")),), "lr", frozenset({0}))
+    page = table._repr_html_()
+    assert '54.6<br><span class="small"' in page and page.count("<br>") == 2, "what a text holds is no mark"
+    assert page.count("text-align: left") == 2 and "border-top" in page
+    assert "style" not in tables.as_html(table)
+
+
 def test_what_is_missing_is_a_dash(study: Path) -> None:
     answers = records.read_results("smoke").predictions
     lacking = answers[~((answers["method"] == "ia3") & (answers["dataset"] == "scenes"))]

@@ -67,7 +67,17 @@ class Table:
                 raise ValueError(f"a row of {len(row)} cells in a table of {len(self.align)} columns: {row[:3]}")
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        """For notebooks, which have no style sheet of ours; texts are escaped, so none of these marks is in one."""
+        looks = {
+            '<span class="small">': '<br><span class="small" style="font-size: smaller; opacity: .7">',
+            'class="l"': 'class="l" style="text-align: left"',
+            'class="p"': 'class="p" style="text-align: left"',
+            '<tr class="rule">': '<tr class="rule" style="border-top: 1px solid">',
+        }
+        page = as_html(self)
+        for mark, look in looks.items():
+            page = page.replace(mark, look)
+        return page
 
 
 def _cell(value: str | Cell) -> Cell:
