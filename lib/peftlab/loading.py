@@ -1,5 +1,7 @@
 """How a model comes to be: from the hub or at random, cast, quantised, frozen; and byte tokenizers for the random ones."""
 
+import logging
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,11 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 
 from peftlab import paths
 from peftlab.models import CONVERTED, RANDOM, Loaded, Towers, card
+
+# Said at every run, and no news: that a faster kernel could be downloaded, that int8 products are cast, that peft asks for checkpointing
+# by its old name.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 # The LLM of every tiny model.
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
