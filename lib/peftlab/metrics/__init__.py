@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from peftlab.metrics import rules
+
 YES_NO = ("yes", "no")
 OUTCOMES = ("right", "wrong", "unparsed")
 
@@ -20,7 +22,8 @@ class Metric:
 
     ``parse(response, choices, template)`` reads one answer, None where it cannot be read; ``score`` takes judged predictions
     (columns ``parsed``, ``outcome``, ``value``, ``answers``) to a value in ``unit``, None where it is undefined;
-    ``higher_is_better`` is None where neither direction is.
+    ``higher_is_better`` is None where neither direction is. ``earns(parsed, answers)`` is what one answer is worth, 0 to 100: all or
+    nothing unless a metric says otherwise.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Metric:
     higher_is_better: bool | None
     parse: Callable[[str, tuple[str, ...], str], str | None]
     score: Callable[[pd.DataFrame], float | None]
+    earns: Callable[[str, tuple[str, ...]], float] = lambda parsed, answers: 100.0 * (parsed in {normalise(a) for a in answers})
 
 
 def normalise(text: str) -> str:
@@ -63,6 +67,19 @@ def _exact(response: str, choices: tuple[str, ...], template: str) -> str | None
 
 def _yes_no(response: str, choices: tuple[str, ...], template: str) -> str | None:
     return named(response, YES_NO)
+
+
+def _letter(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    said = rules.letter(response.strip(), choices)
+    return None if said is None else normalise(said)
+
+
+def _letter_or_name(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    return _letter(response, choices, template) or named(response, choices)
+
+
+def _vqa(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    return rules.vqa_answer(response) or None
 
 
 def _accuracy(judged: pd.DataFrame) -> float | None:
@@ -104,6 +121,12 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
+        Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, rules.vqa_accuracy),
+        Metric("letter", "Accuracy (letter)", "%", True, _letter, _accuracy),
+        Metric("letter_or_name", "Accuracy", "%", True, _letter_or_name, _accuracy),
+        Metric("pope_official", "Accuracy (POPE)", "%", True, lambda response, *_: rules.pope_official(response), _accuracy),
+        Metric("pope_lmms_eval", "Accuracy (lmms-eval)", "%", True, lambda response, *_: rules.pope_lmms_eval(response), _accuracy),
+        Metric("pope_vlmevalkit", "Accuracy (VLMEvalKit)", "%", True, lambda response, *_: rules.pope_vlmevalkit(response), _accuracy),
         Metric("yes_no", "Accuracy", "%", True, _yes_no, _accuracy),
         Metric("precision", "Precision", "%", True, _yes_no, _precision),
         Metric("recall", "Recall", "%", True, _yes_no, _recall),
@@ -118,7 +141,7 @@ PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported 
 def metric(name: str) -> Metric:
     """The metric `name`; raises ValueError naming the choices."""
     if name not in METRICS:
-        raise ValueError(f"metric is {name!r}; choose one of {', '.join(METRICS)} (lib/peftlab/metrics.py)")
+        raise ValueError(f"metric is {name!r}; choose one of {', '.join(METRICS)} (lib/peftlab/metrics/__init__.py)")
     return METRICS[name]
 
 
@@ -128,9 +151,9 @@ def parse(response: str, choices: Iterable[str] = (), template: str = "", *, nam
 
 
 def judge(predictions: pd.DataFrame, name: str = "exact") -> pd.DataFrame:
-    """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (100 or 0) per example.
+    """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (0 to 100) per example.
 
-    Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
+    Right is what earns anything. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
     on no examples and on an example_id that occurs twice.
     """
     how = metric(name)
@@ -139,15 +162,15 @@ def judge(predictions: pd.DataFrame, name: str = "exact") -> pd.DataFrame:
     double = predictions["example_id"][predictions["example_id"].duplicated()]
     if len(double):
         raise ValueError(f"example_id {double.iloc[0]!r} occurs twice: judge one run on one data set at a time")
-    parsed, outcomes = [], []
+    parsed, outcomes, values = [], [], []
     for response, choices, answers, template in zip(*(predictions[c] for c in ("response", "choices", "answers", "template"))):
         accepted = {normalise(a) for a in answers}
         closed = tuple(choices) or (YES_NO if accepted <= set(YES_NO) else ())
         said = how.parse(response, closed, template)
         parsed.append(said)
-        outcomes.append("unparsed" if said is None else "right" if said in accepted else "wrong")
-    judged = predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes)
-    return judged.assign(value=100.0 * (judged["outcome"] == "right"))
+        values.append(0.0 if said is None else float(how.earns(said, tuple(answers))))
+        outcomes.append("unparsed" if said is None else "right" if values[-1] else "wrong")
+    return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values)
 
 
 def score(predictions: pd.DataFrame, name: str = "exact") -> dict[str, float | int | None]:
