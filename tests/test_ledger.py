@@ -79,6 +79,12 @@ def test_packed_weights_weigh_what_they_do() -> None:
     assert bare["nf4"] < bare["nf4_single"] < bare["int8"] < bare["none"]
 
 
+def test_what_is_stored_is_expected_whole_where_it_has_no_low_rank_any_more() -> None:
+    lora, edited = (ledger.expected(Run(method=method)) for method in ("lora", "lora_dare_90"))
+    assert edited["trainable"] == lora["trainable"] and lora["bytes"]["adapter"] == 4 * lora["trainable"]
+    assert edited["bytes"]["adapter"] == 4 * 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536)
+
+
 def test_checkpointing_is_expected_to_hold_less() -> None:
     held = [ledger.expected(Run(method="lora", checkpointing=c))["bytes"]["activations"] for c in (False, True)]
     assert 0 < held[1] < held[0] / 5

@@ -47,6 +47,7 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
     model = methods.attach(loaded, run)
     table, text = count(model, loaded.towers), loaded.model.config.get_text_config()
     trained = int(table["trainable"].sum())
+    methods.settle(model, run)
     matrices = (table["tower"] == "llm") & table["location"].isin(["attn", "mlp"])
     packed = int((table["total"] - table["trainable"])[matrices].sum()) if run.quantisation != "none" else 0
     width = {"bf16": 2, "fp32": 4}[run.precision]
@@ -59,7 +60,7 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
         "gradients": trained * 4,
         "optimiser": trained * 8,
         "activations": round(values * width),
-        "adapter": trained * 4,
+        "adapter": adapter_bytes(model),
     }
     return {"run": run.axes(), "size": methods.fitted(loaded, run), "trainable": trained, "total": int(table["total"].sum()), "table": table, "bytes": held}
 

@@ -239,10 +239,13 @@ def _batches(items: Sequence[_Item], run: Run) -> Iterator[list[_Item]]:
 @contextlib.contextmanager
 def _checkpointing(bare: nn.Module, run: Run) -> Iterator[None]:
     """Within, blocks in training mode keep their inputs alone and are computed again in the backward pass, if `run` says so."""
-    if run.checkpointing:
-        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    yield
-    if run.checkpointing:
+    if not run.checkpointing:
+        yield
+        return
+    bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
         bare.gradient_checkpointing_disable()
 
 

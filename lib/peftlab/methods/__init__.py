@@ -183,10 +183,16 @@ def settled(loaded: Any, run: Any) -> Any:
 
     The same shape for all methods but those that end in other weights than they trained.
     """
-    model, settle = attach(loaded, run), getattr(implementation(run.method), "settle", None)
-    if settle:
-        settle(model)
+    model = attach(loaded, run)
+    settle(model, run)
     return model
+
+
+def settle(model: Any, run: Any) -> None:
+    """Bring an attached model into the shape that it has after training, in place; see `settled`."""
+    into = getattr(implementation(run.method), "settle", None)
+    if into:
+        into(model)
 
 
 def fitted(loaded: Any, run: Any) -> int | None:
