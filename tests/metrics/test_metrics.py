@@ -90,5 +90,5 @@ def test_nothing_and_doubles_raise() -> None:
 
 
 def test_every_metric_says_its_unit_and_direction() -> None:
-    assert all(name == m.name and m.unit == "%" and m.label for name, m in metrics.METRICS.items())
+    assert all(name == m.name and m.unit == ("points" if name == "cider" else "%") and m.label for name, m in metrics.METRICS.items())
     assert metrics.METRICS["yes_rate"].higher_is_better is None

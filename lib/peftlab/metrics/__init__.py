@@ -5,15 +5,19 @@ of its own, because fine-tuning changes the style of answers and a scorer that g
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from peftlab.metrics import rules
+from peftlab.metrics import captions, rules
 
 YES_NO = ("yes", "no")
 OUTCOMES = ("right", "wrong", "unparsed")
+
+
+Parsed = Sequence[str | None]
+Answers = Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Metric:
 
     ``parse(response, choices, template)`` reads one answer, None where it cannot be read; ``score`` takes judged predictions
     (columns ``parsed``, ``outcome``, ``value``, ``answers``) to a value in ``unit``, None where it is undefined;
-    ``higher_is_better`` is None where neither direction is. ``earns(parsed, answers)`` is what one answer is worth, 0 to 100: all or
-    nothing unless a metric says otherwise.
+    ``higher_is_better`` is None where neither direction is. ``earns(parsed, answers)`` is what each of the answers is worth (None: unparsed), all
+    or nothing, 100 or 0, unless a metric says otherwise; they come together because what a word of a caption is worth depends on the others.
     """
 
     name: str
@@ -32,7 +36,7 @@ class Metric:
     higher_is_better: bool | None
     parse: Callable[[str, tuple[str, ...], str], str | None]
     score: Callable[[pd.DataFrame], float | None]
-    earns: Callable[[str, tuple[str, ...]], float] = lambda parsed, answers: 100.0 * (parsed in {normalise(a) for a in answers})
+    earns: Callable[[Parsed, Answers], list[float]] = lambda parsed, answers: [100.0 * (p in {normalise(a) for a in r}) for p, r in zip(parsed, answers, strict=True)]
 
 
 def normalise(text: str) -> str:
@@ -82,6 +86,18 @@ def _vqa(response: str, choices: tuple[str, ...], template: str) -> str | None:
     return rules.vqa_answer(response) or None
 
 
+def _soft(parsed: Parsed, answers: Answers) -> list[float]:
+    return [0.0 if said is None else rules.vqa_accuracy(said, accepted) for said, accepted in zip(parsed, answers, strict=True)]
+
+
+def _caption(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    return " ".join(captions.tokens(response)) or None
+
+
+def _cider(parsed: Parsed, answers: Answers) -> list[float]:
+    return captions.cider([(said or "").split() for said in parsed], [[captions.tokens(a) for a in accepted] for accepted in answers])
+
+
 def _accuracy(judged: pd.DataFrame) -> float | None:
     return float(judged["value"].mean())
 
@@ -121,7 +137,8 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
-        Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, rules.vqa_accuracy),
+        Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, _soft),
+        Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider),
         Metric("letter", "Accuracy (letter)", "%", True, _letter, _accuracy),
         Metric("letter_or_name", "Accuracy", "%", True, _letter_or_name, _accuracy),
         Metric("pope_official", "Accuracy (POPE)", "%", True, lambda response, *_: rules.pope_official(response), _accuracy),
@@ -151,7 +168,7 @@ def parse(response: str, choices: Iterable[str] = (), template: str = "", *, nam
 
 
 def judge(predictions: pd.DataFrame, name: str = "exact") -> pd.DataFrame:
-    """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (0 to 100) per example.
+    """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (in the metric's unit) per example.
 
     Right is what earns anything. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
     on no examples and on an example_id that occurs twice.
@@ -162,14 +179,13 @@ def judge(predictions: pd.DataFrame, name: str = "exact") -> pd.DataFrame:
     double = predictions["example_id"][predictions["example_id"].duplicated()]
     if len(double):
         raise ValueError(f"example_id {double.iloc[0]!r} occurs twice: judge one run on one data set at a time")
-    parsed, outcomes, values = [], [], []
+    parsed = []
     for response, choices, answers, template in zip(*(predictions[c] for c in ("response", "choices", "answers", "template"))):
         accepted = {normalise(a) for a in answers}
         closed = tuple(choices) or (YES_NO if accepted <= set(YES_NO) else ())
-        said = how.parse(response, closed, template)
-        parsed.append(said)
-        values.append(0.0 if said is None else float(how.earns(said, tuple(answers))))
-        outcomes.append("unparsed" if said is None else "right" if values[-1] else "wrong")
+        parsed.append(how.parse(response, closed, template))
+    values = how.earns(parsed, [tuple(answers) for answers in predictions["answers"]])
+    outcomes = ["unparsed" if said is None else "right" if value else "wrong" for said, value in zip(parsed, values, strict=True)]
     return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values)
 
 
