@@ -273,6 +273,12 @@ def test_above_chance_is_by_the_interval() -> None:
     assert "is none of" in findings.above_chance({"main_results": {"scores": scores[::2], "baselines": chance}})[0]
 
 
+def test_the_abstract_is_about_one_data_set(built: Path) -> None:
+    """The probe's tally is of the data set that the rest of the abstract speaks of, the unseen one."""
+    said = " ".join(findings.abstract(records.read_facts("smoke")))
+    assert "tuned on Icons (choice), " in said and "Scenes" not in said
+
+
 def test_lost_form_is_told_from_a_changed_mind() -> None:
     scores = [row(method="none", n=900, unparsed=0, yes_rate=38.0), row(method="ia3", n=900, unparsed=560, yes_rate=12.0), row(method="lora", n=900, unparsed=450, yes_rate=30.0)]
     said = findings.hallucination({"hallucination": {"scores": scores, "to_base": [], "to_base_tally": {}}})
@@ -301,7 +307,9 @@ def test_a_base_that_does_not_look_is_told_as_a_failure() -> None:
 def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder to publish into, with the real template, whose code counts as committed."""
     root = tmp_path / "project"
-    shutil.copytree(paths.report(), root / "report", ignore=shutil.ignore_patterns("build"))
+    (root / "report").mkdir(parents=True)
+    for file in [*paths.report().glob("template.*"), *paths.report().glob("*.bib")]:
+        shutil.copy(file, root / "report")
     monkeypatch.setenv("PEFTLAB_ROOT", str(root))
     monkeypatch.setattr(report.provenance, "dirty", lambda: False)
     report.build("smoke")
@@ -329,7 +337,7 @@ def test_publish_refuses_what_cannot_be_traced(project: Path, change: dict[str, 
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ValueError, match=message):
         report.publish("smoke")
-    assert not (project / "figures").exists() and not (project / "report" / "study.pdf").exists()
+    assert not (project / "figures").exists() and not list((project / "report").glob("*.pdf"))
 
 
 def test_publish_refuses_uncommitted_code_and_large_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,9 +216,11 @@ def failed(facts: Facts) -> list[str]:
 
 def abstract(facts: Facts) -> list[str]:
     """What was found of the first data set, whether it was sight, and the probe's and the costs' first sentences."""
-    found = best(facts)[:1] + above_chance(facts)[:1] + to_shuffled(facts)[:2]
+    first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
+    found = best(facts)[:1] + above_chance(facts)[:1] + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
     if "hallucination" in facts:
-        found += hallucination(facts)[:1] + probe_to_base(facts)[:1]
+        tuned_on = dict(zip(facts["hallucination"]["to_base_tally"], probe_to_base(facts), strict=True))
+        found += hallucination(facts)[:1] + [said for name, said in tuned_on.items() if name == first]
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
