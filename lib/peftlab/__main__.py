@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if beside or others else None, workers=workers)
     for other in others:
-        other.communicate()
+        other.wait()  # to its own end: closing its standard input first would kill it between a finished stage and its lock
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return 1 if counts["failed"] or counts["blocked"] or counts["stale"] else 0
 

@@ -13,10 +13,10 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 from peftlab import paths
 from peftlab.models import CONVERTED, RANDOM, Loaded, Towers, card
 
-# Said at every run, and no news: that a faster kernel could be downloaded, that int8 products are cast, that peft asks for checkpointing
-# by its old name.
+# Said at every run, and no news: that a faster kernel could be downloaded, that int8 products are cast, that checkpointing, as peft and we
+# ask for it, has an older name.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+warnings.filterwarnings("ignore", message="`.*gradient_checkpointing.*` is deprecated", category=FutureWarning)
 
 # The LLM of every tiny model.
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}

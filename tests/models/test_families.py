@@ -143,7 +143,7 @@ def test_a_name_without_a_card_is_a_sentence() -> None:
         Run(model="Qwen-VL-Chat")
     with pytest.raises(ValueError, match="no full-size configuration of tiny-mlp is written down"):
         models.skeleton("tiny-mlp")
-    with pytest.raises(ValueError, match="no full-size configuration of tiny-llava is written down; there are llava-1.5-7b, llava-1.5-13b"):
+    with pytest.raises(ValueError, match="no full-size configuration of tiny-llava is written down; there are llava-1.5-7b, sharegpt4v-7b, llava-1.5-13b"):
         models.skeleton("tiny-llava")
 
 
