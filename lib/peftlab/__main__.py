@@ -197,16 +197,16 @@ def convert(args: argparse.Namespace) -> int:
     """Bring a checkpoint in LLaVA's own layout into transformers', where the model's card finds it."""
     from pathlib import Path
 
-    from peftlab import models, paths
+    from peftlab import models
 
     found = models.card(args.model)
     if found.source != models.CONVERTED:
         there = [card.name for card in models.MODELS.values() if card.source == models.CONVERTED]
         raise ValueError(f"{args.model} needs no conversion: it is read from {found.source}; the models that do are {', '.join(there)}")
+    from peftlab import loading
     from peftlab.models import llava
 
-    target = paths.cache() / "converted" / args.model
-    print(f"wrote {llava.convert_folder(args.model, Path(args.folder), target, vision=Path(args.vision) if args.vision else None)}")
+    print(f"wrote {llava.convert_folder(args.model, Path(args.folder), loading.conversion(args.model), vision=Path(args.vision) if args.vision else None)}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """What trains and how much of it there is, per tower and location, from the model alone (weights or meta device)."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -44,7 +45,8 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
     Raises ValueError where the architecture of `run.model` is not written down.
     """
     loaded = outline or models.skeleton(run.model)
-    model = methods.attach(loaded, run)
+    size = methods.fitted(loaded, run)
+    model = methods.attach(loaded, replace(run, size=size, budget=None))
     table, text = count(model, loaded.towers), loaded.model.config.get_text_config()
     trained = int(table["trainable"].sum())
     methods.settle(model, run)
@@ -62,7 +64,7 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
         "activations": round(values * width),
         "adapter": adapter_bytes(model),
     }
-    return {"run": run.axes(), "size": methods.fitted(loaded, run), "trainable": trained, "total": int(table["total"].sum()), "table": table, "bytes": held}
+    return {"run": run.axes(), "size": size, "trainable": trained, "total": int(table["total"].sum()), "table": table, "bytes": held}
 
 
 # A packed weight's bytes: four bits and its share of the constants, doubly quantised or an fp32 for every 64 (Dettmers et al. 2023,

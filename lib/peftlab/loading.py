@@ -53,9 +53,14 @@ def load(
     return Loaded(model.eval().requires_grad_(False), made, towers, answer_type)
 
 
+def conversion(name: str) -> Path:
+    """Where `python -m peftlab convert` puts the model `name`."""
+    return paths.cache() / "converted" / name
+
+
 def converted(name: str) -> Path:
-    """Where `python -m peftlab convert` puts the model `name`; raises FileNotFoundError where it was not converted."""
-    folder = paths.cache() / "converted" / name
+    """Where the converted model `name` is; raises FileNotFoundError where it was not converted."""
+    folder = conversion(name)
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{name} was not converted: download its checkpoint and call `python -m peftlab convert {name} FOLDER`")
     return folder

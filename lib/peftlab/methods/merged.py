@@ -36,7 +36,7 @@ def settle(model: nn.Module) -> None:
 
 
 class Merged(methods.Companion):
-    """Keeps the base's matrices; at the end edits what they would become with LoRA's update and puts that in their place."""
+    """At the end edits what the base's matrices would become with LoRA's update, and puts that in their place."""
 
     def __init__(self, model: nn.Module, run: Run) -> None:
         self.model = model
@@ -44,6 +44,7 @@ class Merged(methods.Companion):
         connector = {name: p for name, p in methods.named_parameters(model) if p.requires_grad and ".lora_" not in name}
         edit = run.method.removeprefix("lora_")
         self.edit = methods.implementation(edit).anchored(edit, {**matrices, **connector}, model, run)
+        self.edit.start |= matrices  # they are frozen: no copy of them is needed
 
     def after_step(self) -> None:
         self.edit.after_step()

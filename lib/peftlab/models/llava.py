@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from tokenizers import AddedToken
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from peftlab import loading
@@ -63,12 +63,17 @@ def tiny(name: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
         LlavaConfig(vision_config=vision, text_config=text, image_token_index=3, image_seq_length=4, attn_implementation=loading.best_attention())
     )
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2)
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    processor = LlavaProcessor(
-        image_processor=pictures, tokenizer=tokenizer, patch_size=8, vision_feature_select_strategy="default",
+    return model, _processor(tokenizer, model.config)
+
+
+def _processor(tokenizer: PreTrainedTokenizerBase, config: LlavaConfig) -> LlavaProcessor:
+    """LLaVA-1.5's: a picture's shorter side to the tower's, the middle cut out, the class token's feature left out."""
+    side = config.vision_config.image_size
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    return LlavaProcessor(
+        image_processor=pictures, tokenizer=tokenizer, patch_size=config.vision_config.patch_size, vision_feature_select_strategy="default",
         image_token="<image>", num_additional_image_tokens=1, chat_template=CHAT,
     )  # fmt: skip
-    return model, processor
 
 
 def convert(original: dict[str, torch.Tensor], model: LlavaForConditionalGeneration) -> None:
@@ -120,12 +125,7 @@ def convert_folder(name: str, folder: Path, target: Path, *, vision: Path | None
         with torch.no_grad():
             table[known:] = table[:known].float().mean(0).to(table.dtype)
     model.save_pretrained(target)
-    side = config.vision_config.image_size
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    LlavaProcessor(
-        image_processor=pictures, tokenizer=tokenizer, patch_size=config.vision_config.patch_size, vision_feature_select_strategy="default",
-        image_token="<image>", num_additional_image_tokens=1, chat_template=CHAT,
-    ).save_pretrained(target)  # fmt: skip
+    _processor(tokenizer, config).save_pretrained(target)
     return target
 
 
