@@ -19,6 +19,7 @@ from peftlab.run import PROTOCOL, Run
 
 SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
+CHECKPOINT = ".checkpoint.safetensors"
 PROBED = "scenes"  # the data set whose test pictures are probed
 
 
@@ -208,6 +209,11 @@ class Stage:
     folder: Path
     expected: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where a long stage may keep what it needs to go on after a kill: a file of its own for what the stage is made from."""
+        return self.final.with_name(f"{self.final.name}-{_seal(json.loads(json.dumps(self.expected, default=str)))[:16]}{CHECKPOINT}")
+
     def finish(self, **facts: Any) -> Path:
         """Write run.json (axes, resolved values, protocol, `facts`), seal the files' digests and rename: the stage exists."""
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(self.folder.iterdir())}
@@ -216,6 +222,8 @@ class Stage:
         if self.final.exists():
             shutil.rmtree(self.final)
         self.folder.rename(self.final)
+        for checkpoint in self.final.parent.glob(f"{self.final.name}-*{CHECKPOINT}"):
+            checkpoint.unlink()
         return self.final
 
 
