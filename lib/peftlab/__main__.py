@@ -78,6 +78,17 @@ def assets(args: argparse.Namespace) -> int:
     return 0
 
 
+def check(args: argparse.Namespace) -> int:
+    """Say what is in a user's own data, or all that is wrong with it, row by row; 2 if anything is."""
+    from importlib import import_module
+
+    own = import_module("peftlab.datasets.own")
+    found = own.check(args.name)
+    for sentence in own.sentences(args.name, found):
+        print(sentence, file=sys.stderr if found.problems else sys.stdout)
+    return 2 if found.problems else 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
     import time
@@ -278,6 +289,10 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("assets", help="fetch and check what is fetched once")
     one.set_defaults(call=assets)
+
+    one = commands.add_parser("check", help="what is wrong with your own data, row by row, before anything trains")
+    one.add_argument("name", help="a data set of your own: data/own/<name>.yaml")
+    one.set_defaults(call=check)
 
     one = commands.add_parser("run", help="execute the runs of a grid; finished ones are skipped")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")

@@ -7,12 +7,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from peftlab import datasets, models, paths
 from peftlab.run import PROTOCOL, Run
@@ -48,7 +49,7 @@ class Example:
 
 
 def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[str, str]:
-    """Write splits as Parquet with the pictures inside under data/prepared/<dataset>/; returns the digest of each split.
+    """Write splits as Parquet with the pictures inside under data/prepared/<dataset>/, and their ids; returns the digest of each split.
 
     The folder appears whole or not at all. The digest is of the decoded content (ids, texts, pixels), not of the file, so it
     does not depend on a writer's version. Raises ValueError where two examples share an id.
@@ -62,6 +63,7 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests: dict[str, str] = {}
+    drawn: dict[str, list[str]] = {}
     for split, examples in splits.items():
         rows, digest, ids = [], hashlib.sha256(), set()
         for e in tqdm(examples, desc=f"{dataset}/{split}", total=datasets.card(dataset).sizes.get(split), mininterval=1.0):
@@ -76,8 +78,9 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
             | {"image": hub.Image(), "answers": strings, "phrasing": hub.Value("int32"), "choices": strings, "objects": strings}
         )
         hub.Dataset.from_list(rows, features=features).to_parquet(str(temporary / f"{split}.parquet"))
-        digests[split] = digest.hexdigest()
+        digests[split], drawn[split] = digest.hexdigest(), [row["example_id"] for row in rows]
     (temporary / "digests.json").write_text(json.dumps(digests, indent=1))
+    (temporary / "ids.json").write_text(json.dumps(drawn, indent=1))
     (temporary / "source.json").write_text(json.dumps(_source(dataset), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -90,20 +93,51 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder of PIL is ever given a picture: some start programs
+LARGEST = 50_000_000  # pixels; a small file can unpack to more than memory holds
+
+
+def decoded(data: bytes) -> Image.Image:
+    """An RGB picture, upright, of the bytes of a file; raises ValueError in a few words where it is none, cut short or larger than `LARGEST`."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        pixels = image.width * image.height
+        upright = ImageOps.exif_transpose(image).convert("RGB") if pixels <= LARGEST else None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it is too large: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"it is no picture of a kind that is read ({', '.join(FORMATS)})") from error
+    except Exception as error:  # whatever a decoder raises, it is of a broken file
+        raise ValueError(f"it is cut short or broken: {error}") from error
+    if upright is None:
+        raise ValueError(f"it is too large: {image.width} x {image.height} pixels, of which at most {LARGEST:,} are read")
+    return upright
+
+
 def is_prepared(dataset: str) -> bool:
-    """Whether the data set is prepared, from the pack, card and code as they are now and under this protocol."""
+    """Whether the data set is prepared, from the files, card and code as they are now and under this protocol."""
     file = paths.prepared() / dataset / "source.json"
     return file.exists() and json.loads(file.read_text()) == _source(dataset)
 
 
 def _source(dataset: str) -> dict[str, Any]:
-    """What prepared examples depend on: the pack's content, the card, the code that draws them, the protocol."""
-    digest, code = hashlib.sha256(), Path(datasets.__file__).parent
-    drawn = [code / f"{dataset}.py", code.parent / "pictures.py", code.parent / "questions.py"]
-    for file in sorted(p for p in paths.pack().rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")):
-        digest.update(file.relative_to(paths.pack()).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    """What prepared examples depend on: the content of the pack or of a user's files, the card, the code that draws or reads them, the protocol."""
+    digest, code, card = hashlib.sha256(), Path(datasets.__file__).parent, datasets.card(dataset)
+    drawn = [code / f"{card.module or dataset}.py", code.parent / "pictures.py", code.parent / "questions.py"]
+    top = paths.pack() if card.source == datasets.PACK else paths.root()
+    for file in datasets.files(dataset):
+        about = file.stat()
+        name = file.relative_to(top).as_posix() if file.is_relative_to(top) else file.as_posix()
+        digest.update(name.encode() + _content(file, about.st_size, about.st_mtime_ns))
     text = b"".join(file.read_bytes() for file in drawn if file.exists())
-    return {"pack": digest.hexdigest(), "card": repr(datasets.card(dataset)), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+    return {"pack": digest.hexdigest(), "card": repr(card), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+
+
+@cache
+def _content(file: Path, size: int, changed: int) -> bytes:
+    """The digest of a file of this size and time of change: read once in a process, for a user's pictures may be many."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
 
 
 def digests(dataset: str) -> dict[str, str]:
@@ -136,8 +170,8 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
     for row_number in order:
         row = table[row_number]
         try:
-            image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-        except Exception as error:
+            image = decoded(row["image"]["bytes"])
+        except ValueError as error:
             raise ValueError(f"{dataset}/{split} row {row_number} ({row['example_id']}): the picture does not decode: {error}") from error
         lists = {name: tuple(row[name]) for name in ("answers", "choices", "objects")}
         examples.append(Example(**{**row, **lists, "image": image}))
@@ -167,7 +201,7 @@ def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
 def read_pictures(dataset: str, split: str, ids: Iterable[str]) -> dict[str, Image.Image]:
     """The pictures of some prepared examples, by example_id; an id that is not there raises ValueError naming it."""
     table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["example_id", "image"], filters=[("example_id", "in", list(ids))])
-    found = {row.example_id: Image.open(io.BytesIO(row.image["bytes"])).convert("RGB") for row in table.itertuples()}
+    found = {row.example_id: decoded(row.image["bytes"]) for row in table.itertuples()}
     for name in ids:
         if name not in found:
             raise ValueError(f"{name!r} is not an example of {dataset}/{split}: the answers are of other data than what is prepared here")

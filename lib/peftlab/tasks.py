@@ -76,7 +76,7 @@ def _datasets(study: Study) -> list[str]:
     tested = {run.tested_on for run in study.runs} if "evaluate" in study.stages else set()
     probed = {records.PROBED} if "probe" in study.stages else set()
     replayed = {name for run in study.runs for name in records.replayed(run)} if "finetune" in study.stages else set()
-    return [name for name in datasets.DATASETS if name in tuned | tested | probed | replayed]
+    return [name for name in datasets.names() if name in tuned | tested | probed | replayed]
 
 
 def _prepare(dataset: str) -> Task:

@@ -1,0 +1,309 @@
+"""A user's own data: pictures and a table of questions, described by a YAML card in data/own, checked row by row before anything is made of them.
+
+The table is a CSV, JSON Lines or Parquet file, a folder that `datasets` saved, or LLaVA's conversation JSON. What it holds is never run and
+never parsed as markup: texts stay texts, pictures are decoded as pictures or refused.
+"""
+
+import csv
+import hashlib
+import json
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from peftlab import datasets, metrics, paths
+from peftlab.records import Example, decoded
+
+Row = dict[str, Any]
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+PARTED = "|"  # between several answers, or choices, in one cell
+SEVERAL = 4  # answers that soft accuracy needs
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row that may be asked: where its picture is (bytes in the table, or a file), and what is asked of it."""
+
+    id: str
+    picture: bytes | Path
+    picture_id: str
+    question: str
+    answers: tuple[str, ...]
+    choices: tuple[str, ...]
+    split: str
+
+
+@dataclass
+class Checked:
+    """What a table holds: rows that may be asked, by split, a sentence for each thing that is wrong, and what was passed over."""
+
+    splits: dict[str, list[Asked]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    skipped: int = 0  # rows of LLaVA's JSON that have no picture
+
+
+def load(name: str, split: str, size: int | None) -> Iterator[Example]:
+    """A split's examples, in the table's order; raises ValueError at once, with a line for every row that is wrong in any split."""
+    found = check(name)
+    if found.problems:
+        raise ValueError(f"{name} cannot be used:\n" + "\n".join(found.problems))
+    if found.skipped and split == "train":
+        warnings.warn(f"{name}: {found.skipped} rows without a picture were passed over", stacklevel=2)
+    return map(_example, found.splits[split][:size])
+
+
+def _example(asked: Asked) -> Example:
+    data = asked.picture if isinstance(asked.picture, bytes) else asked.picture.read_bytes()
+    return Example(asked.id, asked.picture_id, decoded(data), asked.question, asked.answers, "question", 0, asked.picture_id, asked.choices)
+
+
+def check(name: str) -> Checked:
+    """Read a user's table and every picture, and say all that is wrong; the splits are empty where anything is.
+
+    Raises ValueError where the card or the table cannot be read at all.
+    """
+    if name in datasets.DATASETS:
+        raise ValueError(f"{name} is built in; what is checked is your own: a card in {paths.own()}")
+    datasets.card(name)  # raises where there is none
+    return _checked(name, tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in datasets.files(name)))
+
+
+@lru_cache(maxsize=4)
+def _checked(name: str, stamps: tuple[tuple[str, int, int], ...]) -> Checked:
+    about = datasets.described(name)
+    metrics.metric(about["metric"])  # raises naming the choices
+    found = Checked()
+    asked = [one for place, row in _rows(about, found) if (one := _asked(name, about, place, row, found.problems))]
+    _across(asked, found.problems)
+    if not found.problems:
+        found.splits = _splits(about, asked)
+        found.problems += [f"{name}: nothing is in the split {split}: there are {len(asked)} rows on too few pictures" for split, rows in found.splits.items() if not rows]
+    return found
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _rows(about: Row, found: Checked) -> Iterator[tuple[str, Row]]:
+    """Each row by our column names, with the words for where it is."""
+    file = paths.inside(about["folder"], about["table"])
+    names = {theirs: ours for ours, theirs in about["columns"].items()}
+    if file.suffix.lower() in ARCHIVES or Path(about["pictures"]).suffix.lower() in ARCHIVES:
+        raise ValueError(f"{file.name} is an archive, and archives are not opened: unpack it and name the folder or the table in it")
+    if not file.exists():
+        raise ValueError(f"there is no table {file} (folder and table in the card)")
+    if file.is_dir():
+        read = _saved(file)
+    elif (reader := READERS.get(file.suffix.lower())) is not None:
+        read = reader(file, found)
+    else:
+        raise ValueError(f"{file.name} is no table: {', '.join(READERS)}, or a folder saved by datasets")
+    for number, row in enumerate(read, 1):
+        yield f"{file.name} row {number}", {names.get(key, key): value for key, value in row.items()}
+
+
+def _csv(file: Path, found: Checked) -> Iterator[Row]:
+    csv.field_size_limit(2**24)
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        try:
+            for number, row in enumerate(csv.DictReader(handle, strict=True), 1):
+                if None in row or None in row.values():
+                    found.problems.append(f"{file.name} row {number}: it has not as many cells as the header")
+                else:
+                    yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{file.name} is not a readable CSV in UTF-8: {error}") from error
+
+
+def _jsonl(file: Path, found: Checked) -> Iterator[Row]:
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        if line.strip():
+            row = _parsed(line, f"{file.name} line {number}")
+            if not isinstance(row, dict):
+                raise ValueError(f"{file.name} line {number} is no mapping of columns to values")
+            yield row
+
+
+def _parquet(file: Path, found: Checked) -> Iterator[Row]:
+    import datasets as hub
+
+    hub.disable_progress_bars()
+    yield from _undecoded(hub.Dataset.from_parquet(str(file), cache_dir=str(paths.cache() / "datasets")))
+
+
+def _saved(folder: Path) -> Iterator[Row]:
+    """A folder written by ``save_to_disk``: one table, or several that are named like splits."""
+    import datasets as hub
+
+    try:
+        saved = hub.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} was not saved by datasets: {error}") from error
+    for split, table in saved.items() if isinstance(saved, dict) else (("", saved),):
+        for row in _undecoded(table):
+            yield {**row, "split": row.get("split") or split}
+
+
+def _undecoded(table: Any) -> Any:
+    import datasets as hub
+
+    for name, kind in table.features.items():
+        table = table.cast_column(name, hub.Image(decode=False)) if isinstance(kind, hub.Image) else table
+    return table
+
+
+def _llava(file: Path, found: Checked) -> Iterator[Row]:
+    """LLaVA's conversations: each question of a person and the answer that follows is a row of its own on the same picture."""
+    listed = _parsed(_text(file), file.name)
+    if not isinstance(listed, list):
+        raise ValueError(f"{file.name} is no list of conversations, which LLaVA's JSON is")
+    for number, one in enumerate(listed, 1):
+        turns = one.get("conversations") if isinstance(one, dict) else None
+        if not isinstance(turns, list) or [t.get("from") for t in turns if isinstance(t, dict)] != ["human", "gpt"] * (len(turns) // 2) or not turns:
+            found.problems.append(f"{file.name} conversation {number}: human and gpt do not take turns")
+        elif not one.get("image"):
+            found.skipped += 1
+        else:
+            for turn, (human, gpt) in enumerate(zip(turns[::2], turns[1::2], strict=True)):
+                question = str(human.get("value") or "").replace("<image>", "").strip()
+                yield {"id": f"{one.get('id', number)}-{turn}", "image": one["image"], "question": question, "answer": gpt.get("value")}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name} is not UTF-8 text: {error}") from error
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not readable JSON: {error}") from error
+
+
+READERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet, ".json": _llava}
+
+
+# ---------------------------------------------------------------- checking
+
+
+def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> Asked | None:
+    """The row as it will be asked, or None, with what is wrong with it among the problems."""
+    wrong: list[str] = []
+    picture, data = _picture(about, row.get("image"), wrong)
+    question, choices = _one(row.get("question")), _several(row.get("choices"))
+    answers = _several(row["answers"]) if row.get("answers") else tuple(filter(None, (_one(row.get("answer")),)))
+    split = _one(row.get("split"))
+    if not question:
+        wrong.append("the question is empty")
+    if not answers:
+        wrong.append("the answer is empty")
+    elif choices and answers[0] not in choices:
+        wrong.append(f"the answer {answers[0]!r} is not among the choices {', '.join(map(repr, choices))}")
+    if len(set(choices)) != len(choices) or len(choices) == 1:
+        wrong.append(f"the choices {', '.join(map(repr, choices))} are not two or more different ones")
+    if about["metric"] == "vqa" and 0 < len(answers) < SEVERAL:
+        wrong.append(f"{len(answers)} answers: the metric vqa needs those of at least {SEVERAL} people")
+    if split and split not in datasets.SPLITS:
+        wrong.append(f"the split is {split!r}; {', '.join(datasets.SPLITS)}, or empty in every row")
+    problems += [f"{place}: {sentence}" for sentence in wrong]
+    if wrong or picture is None:
+        return None
+    own_id = _one(row.get("id")) or place.rpartition(" ")[2]
+    prompt = about["prompt"] or ("{question} Choices: {choices}." if choices else "{question}")
+    posed = "".join({"{question}": question, "{choices}": ", ".join(choices)}.get(piece, piece) for piece in _pieces(prompt))
+    picture_id = f"{name}-{hashlib.sha256(data).hexdigest()[:16]}"
+    return Asked(f"{name}-{own_id}", picture, picture_id, posed, answers, choices, split)
+
+
+def _pieces(prompt: str) -> list[str]:
+    """A prompt cut at its two places, so that what is put there is never looked at again."""
+    pieces = [prompt]
+    for place in ("{question}", "{choices}"):
+        pieces = [part for piece in pieces for i, text in enumerate(piece.split(place)) for part in ([place, text] if i else [text])]
+    return pieces
+
+
+def _picture(about: Row, given: Any, wrong: list[str]) -> tuple[bytes | Path | None, bytes]:
+    """Where a row's picture is and its bytes, decoded once to see that it can be; None with the reason in `wrong`."""
+    if isinstance(given, dict) and given.get("bytes"):
+        data = source = given["bytes"]
+    else:
+        named = _one(given.get("path") if isinstance(given, dict) else given)
+        if not named:
+            wrong.append("no picture is named")
+            return None, b""
+        try:
+            source = paths.inside(paths.inside(about["folder"], about["pictures"]), named)
+        except ValueError as error:
+            wrong.append(f"the picture {error}")
+            return None, b""
+        if not source.is_file():
+            wrong.append(f"there is no picture {named!r}")
+            return None, b""
+        data = source.read_bytes()
+    try:
+        decoded(data)
+    except ValueError as error:
+        wrong.append(f"the picture{'' if isinstance(source, bytes) else f' {named!r}'} does not decode: {error}")
+        return None, b""
+    return source, data
+
+
+def _one(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _several(value: Any) -> tuple[str, ...]:
+    """A list, or a cell in which several are parted by |."""
+    listed = value if isinstance(value, (list, tuple)) else _one(value).split(PARTED)
+    return tuple(text for text in map(_one, listed) if text)
+
+
+def _across(asked: Sequence[Asked], problems: list[str]) -> None:
+    """What is wrong between rows: one id twice, one picture in two splits, some rows with a split and some without."""
+    for found, times in Counter(one.id for one in asked).items():
+        if times > 1:
+            problems.append(f"id {found.partition('-')[2]!r} is given to {times} rows")
+    homes = defaultdict(set)
+    for one in asked:
+        homes[one.picture_id].add(one.split)
+    given = {split for splits in homes.values() for split in splits}
+    if "" in given and len(given) > 1:
+        problems.append("some rows have a split and some have none: fill the column or leave it empty")
+    else:
+        names = {one.picture_id: one.picture.name if isinstance(one.picture, Path) else "in the table" for one in asked}
+        problems += [f"the picture {names[picture]} is in {' and '.join(sorted(splits))}" for picture, splits in homes.items() if len(splits) > 1]
+
+
+def _splits(about: Row, asked: Sequence[Asked]) -> dict[str, list[Asked]]:
+    """The three splits: as given, and what is not given carved out, whole pictures by the digest of seed and picture."""
+    home = {one.picture_id: one.split for one in asked}
+    given = {split for split in home.values() if split}
+    free = [picture for picture in home if home[picture] in ("", "train")]
+    free.sort(key=lambda picture: hashlib.sha256(f"{about['seed']}-{picture}".encode()).hexdigest())
+    total = len(free)
+    for split in ("test", "validation"):
+        if split not in given:
+            number = max(1, round(about[split] * total))
+            home |= dict.fromkeys(free[:number], split)
+            free = free[number:]
+    home |= dict.fromkeys(free, "train")
+    return {split: [one for one in asked if home[one.picture_id] == split] for split in datasets.SPLITS}
+
+
+def sentences(name: str, found: Checked) -> Iterable[str]:
+    """What `check` found, a line each: the problems, or how many questions and pictures each split has."""
+    if found.problems:
+        yield from found.problems
+        return
+    for split, rows in found.splits.items():
+        yield f"{name}/{split}: {len(rows)} questions on {len({one.picture_id for one in rows})} pictures"
+    if found.skipped:
+        yield f"{found.skipped} rows without a picture are passed over"
