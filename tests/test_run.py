@@ -28,7 +28,7 @@ from peftlab.run import CONTROLS, Run, axis
         ({"checkpointing": 1}, "checkpointing is 1; True or False"),
         ({"method": "prefix", "checkpointing": True}, "checkpointing with prefix: transformers drops the cache"),
         ({"train_pictures": "blank"}, "train_pictures is 'blank'; choose one of true, shuffled"),
-        ({"probe": "pope"}, "probe is 'pope'; choose one of presence"),
+        ({"probe": "chair"}, "probe is 'chair'; choose one of presence, pope"),
         ({"steps": 0}, "steps is 0; a whole number of at least 1"),
         ({"steps": True}, "steps is True; a whole number of at least 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5; a whole number of at least 1"),

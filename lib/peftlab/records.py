@@ -5,7 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from peftlab.run import PROTOCOL, Run
 
 SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
-PROBED = "scenes"  # the data set whose test pictures are probed
+PROBED = "scenes"  # the data set whose test pictures are probed, by all probes but those that bring pictures of their own
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def digests(dataset: str) -> dict[str, str]:
     return json.loads(file.read_text())
 
 
-def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0) -> list[Example]:
-    """The examples of a prepared split: all in stored order, or the first `size` of a seeded order.
+def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0, pictures: Collection[str] | None = None) -> list[Example]:
+    """The examples of a prepared split: all in stored order, or the first `size` of a seeded order; with `pictures` only those on them.
 
     A picture that does not decode raises ValueError naming its row and example_id.
     """
@@ -161,11 +161,11 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
         raise ValueError(f"split is {split!r}; {dataset} has {', '.join(have)}")
     table = hub.Dataset.from_parquet(str(paths.prepared() / dataset / f"{split}.parquet"), cache_dir=str(paths.cache() / "datasets"))
     table = table.cast_column("image", hub.Image(decode=False))
-    order = range(len(table))
+    order = range(len(table)) if pictures is None else [number for number, name in enumerate(table["picture_id"]) if name in pictures]
     if size is not None:
-        if size > len(table):
-            raise ValueError(f"{size} examples asked of {dataset}/{split}, which has {len(table)}")
-        order = np.random.default_rng(seed).permutation(len(table))[:size].tolist()
+        if size > len(order):
+            raise ValueError(f"{size} examples asked of {dataset}/{split}, which has {len(order)}")
+        order = np.random.default_rng(seed).permutation(order)[:size].tolist()
     examples = []
     for row_number in order:
         row = table[row_number]
@@ -176,6 +176,11 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
         lists = {name: tuple(row[name]) for name in ("answers", "choices", "objects")}
         examples.append(Example(**{**row, **lists, "image": image}))
     return examples
+
+
+def probed(run: Run) -> str:
+    """The data set whose test pictures the run's probe is about: the probe's namesake, where there is one."""
+    return run.probe if run.probe in datasets.DATASETS else PROBED
 
 
 def replayed(run: Run) -> list[str]:
@@ -196,6 +201,12 @@ def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
     digests(dataset)  # raises where the data set is not prepared
     table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id", "objects"])
     return [tuple(objects) for objects in table.drop_duplicates("picture_id")["objects"]]
+
+
+def picture_ids(dataset: str, split: str) -> list[str]:
+    """The picture of each example of a prepared split, in stored order, without decoding any."""
+    digests(dataset)  # raises where the data set is not prepared
+    return pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id"])["picture_id"].tolist()
 
 
 def read_pictures(dataset: str, split: str, ids: Iterable[str]) -> dict[str, Image.Image]:
@@ -273,7 +284,7 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
 
     ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
     """
-    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (PROBED, "test")}
+    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), "test")}
     dataset, split = reads[stage]
     found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
     if stage == "finetune" and run.replay:
