@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import struct
 import zipfile
@@ -344,3 +345,28 @@ def test_a_change_of_card_table_or_picture_makes_it_unprepared(folder: Path) -> 
     prepare()
     write_csv(folder / "questions.csv", [row(i, answer="cat") for i in range(30)])
     assert not records.is_prepared("shelves")
+
+
+def test_what_contributing_shows_is_read(work: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The card and the table as they stand in CONTRIBUTING.md; two rows are too few for three splits, which is said."""
+    text = (paths.root() / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("## Your own data\n")
+    blocks = {kind: content for kind, content in re.findall(r"```(yaml|csv)\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)}
+    photos = paths.own() / "shelves" / "photos"
+    photos.mkdir(parents=True)
+    for number, name in enumerate(("left.jpg", "top.jpg")):
+        picture(number).save(photos / name)
+    card(blocks["yaml"])
+    (paths.own() / "shelves" / "questions.csv").write_text(blocks["csv"])
+    assert __main__.main(["check", "shelves"]) == 2
+    assert capsys.readouterr().err.splitlines() == ["shelves: nothing is in the split train: there are 2 rows on too few pictures"]
+    more = "".join(f"{n}.jpg,Which?,cup,cup|book\n" for n in range(8))
+    for number in range(8):
+        picture(10 + number).save(photos / f"{number}.jpg")
+    (paths.own() / "shelves" / "questions.csv").write_text(blocks["csv"] + more)
+    assert __main__.main(["check", "shelves"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"shelves/{split}: {n} questions on {n} pictures" for split, n in (("train", 7), ("validation", 1), ("test", 2))]
+    asked = {e.question for split in datasets.SPLITS for e in loaded(split)}
+    assert "What is on top, if anything? Choices: cup, book." in asked
+    keys = set(re.findall(r"`(\w+)`", section.partition("- More keys")[2].partition("\n\n")[0])) - {"exact", "vqa", "cider"}
+    assert keys | {"label", "task", "licence", "table", "pictures"} == set(datasets.OWN)
