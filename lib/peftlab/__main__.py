@@ -204,6 +204,25 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def judge(args: argparse.Namespace) -> int:
+    """Ask an LLM of the user's choice for its opinion of the stored answers of an evaluation; it is kept by the judge's id, outside every table."""
+    import json
+    from pathlib import Path
+
+    from peftlab import judge as room
+    from peftlab import paths
+    from peftlab.run import Run
+
+    record = paths.runs() / args.run / "evaluate" / args.test / "run.json"
+    if not record.exists():
+        raise ValueError(f"there is no evaluation {args.test!r} of {args.run!r} in {paths.runs()}")
+    file = room.judge_run(Run.from_dict(json.loads(record.read_text())["axes"]), room.Judge(args.url, args.model, Path(args.prompt).read_text(encoding="utf-8")))
+    found = json.loads(file.read_text())
+    print(f"wrote {file}")
+    print(", ".join(f"{name} {found[name] if not isinstance(found[name], float) else round(found[name], 2)}" for name in ("rating", "hallucinated", "n", "unparsed")))
+    return 0
+
+
 def convert(args: argparse.Namespace) -> int:
     """Bring a checkpoint in LLaVA's own layout into transformers', where the model's card finds it."""
     from pathlib import Path
@@ -317,6 +336,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("run", help="the id of a finished run: a folder in data/runs")
     one.add_argument("folder", help="a new folder, for weights and processor")
     one.set_defaults(call=export)
+
+    one = commands.add_parser("judge", help="an LLM's opinion of stored answers, by an endpoint of yours (optional; never in the main table)")
+    one.add_argument("run", help="the id of a run: a folder in data/runs")
+    one.add_argument("test", help="its evaluation: a folder in data/runs/<run>/evaluate, such as mmhal")
+    one.add_argument("--url", required=True, help="the endpoint's address up to /v1; its key, if it wants one, is PEFTLAB_JUDGE_KEY in the environment")
+    one.add_argument("--model", required=True, help="the judge's name there")
+    one.add_argument("--prompt", required=True, help="a text file with {question}, {reference}, {answer} and {objects} where they belong")
+    one.set_defaults(call=judge)
 
     one = commands.add_parser("convert", help="bring a checkpoint in LLaVA's own layout into transformers'")
     one.add_argument("model", help="a model whose card says that it is converted, such as sharegpt4v-7b")

@@ -154,6 +154,11 @@ DATASETS |= {
             "repope", "POPE (RePOPE)", "POPE's questions with the labels of RePOPE: mended, and without the ambiguous ones", "yes_no",
             "MM-Hallu/RePOPE@main", "MIT (COCO pictures: Flickr's terms)", None, 0, 8185, place="POPE", held_out="everything: it only tests",
         ),
+        _published(
+            "mmhal", "MMHal-Bench", "96 open questions on which models like to invent things; an LLM's opinion of the answers is had by `python -m peftlab judge`", "cider",
+            "Shengcao1006/MMHal-Bench@main", "Apache-2.0 (pictures: Open Images)", None, 0, 96, place="MMHal-Bench",
+            held_out="everything: it only tests; the CIDEr-D against one reference says little",
+        ),
     )
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ never parsed as markup: texts stay texts, pictures are decoded as pictures or re
 import csv
 import hashlib
 import json
+import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -217,17 +218,10 @@ def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> 
         return None
     own_id = _one(row.get("id")) or place.rpartition(" ")[2]
     prompt = about["prompt"] or ("{question} Choices: {choices}." if choices else "{question}")
-    posed = "".join({"{question}": question, "{choices}": ", ".join(choices)}.get(piece, piece) for piece in _pieces(prompt))
+    texts = {"question": question, "choices": ", ".join(choices)}
+    posed = re.sub(r"\{(question|choices)\}", lambda place: texts[place[1]], prompt)  # once: what is put in is never looked at again
     picture_id = f"{name}-{hashlib.sha256(data).hexdigest()[:16]}"
     return Asked(f"{name}-{own_id}", picture, picture_id, posed, answers, choices, split)
-
-
-def _pieces(prompt: str) -> list[str]:
-    """A prompt cut at its two places, so that what is put there is never looked at again."""
-    pieces = [prompt]
-    for place in ("{question}", "{choices}"):
-        pieces = [part for piece in pieces for i, text in enumerate(piece.split(place)) for part in ([place, text] if i else [text])]
-    return pieces
 
 
 def _picture(about: Row, given: Any, wrong: list[str]) -> tuple[bytes | Path | None, bytes]:

@@ -57,7 +57,7 @@ class Part:
     """Where the rows of a part lie: files below the card's source of that number, and the columns that tell and hold a row's picture.
 
     Without ``picture``, pictures are told by their content. Rows with one picture are posed together where ``together``. ``only`` is a column
-    and the values of it that belong to the part; ``images`` another table (columns id, image), where the questions' own holds no pictures.
+    and the values of it that belong to the part; ``images`` another table (columns id, image), or a folder, where the questions' own holds no pictures.
     """
 
     files: str
@@ -167,6 +167,11 @@ def _pope(rows: Sequence[Row]) -> Iterator[Asked]:
         yield Asked(f"{row['category']}-{_digest(row['question'])[:6]}", row["question"], (row["answer"].strip().lower(),), row["category"], asset=named[1] if named else "")
 
 
+def _mmhal(rows: Sequence[Row]) -> Iterator[Asked]:
+    for row in rows:
+        yield Asked(_digest(row["question"])[:6], row["question"], (row["gt_answer"],), row["question_type"], asset=row["question_topic"], objects=tuple(row["image_content"]))
+
+
 SETS: dict[str, Published] = {
     "scienceqa": Published(_scienceqa, Part("data/test-*.parquet"), Part("data/train-*.parquet")),
     "iconqa_txt": Published(_iconqa_txt, Part("iconqa_data/iconqa/test/choose_txt/*/data.json", "folder"), Part("iconqa_data/iconqa/train/choose_txt/*/data.json", "folder")),
@@ -191,6 +196,7 @@ SETS: dict[str, Published] = {
     ),
     "pope": Published(_pope, Part("data/test-*.parquet", "image_source")),
     "repope": Published(_pope, Part("repope-*.parquet", "image_id")),
+    "mmhal": Published(_mmhal, Part("response_template.json", "name", images="images")),
 }  # fmt: skip
 
 
@@ -237,7 +243,8 @@ def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
 
 
 def _released(folder: Path, part: Part) -> Table:
-    """Authors' releases: a data.json beside each image.png (IconQA), or one list whose rows name a picture in the folder of their part (VizWiz)."""
+    """Authors' releases: a data.json beside each image.png (IconQA), or one list whose rows name a picture in a folder, that of their part
+    (VizWiz) or one for all, by the end of its address (MMHal-Bench)."""
     found = sorted(folder.glob(part.files))
     if not found:
         raise FileNotFoundError(f"there is no {folder / part.files}: unpack the authors' release so that it is there, the hub does not hold this part")
@@ -245,8 +252,8 @@ def _released(folder: Path, part: Part) -> Table:
         rows = [{**json.loads(file.read_text(encoding="utf-8")), "folder": file.parent.name} for file in found]
         return Table(rows, lambda number: (found[number].parent / "image.png").read_bytes())
     listed = json.loads(found[0].read_text(encoding="utf-8"))
-    pictures = folder / found[0].stem
-    rows = [{key: value for key, value in row.items() if key != "image"} | {"name": row["image"]} for row in listed]
+    pictures = folder / (part.images or found[0].stem)
+    rows = [row | {"name": row["image"] if "image" in row else row["image_src"].rpartition("/")[2]} for row in listed]
     return Table(rows, lambda number: paths.inside(pictures, rows[number]["name"]).read_bytes())
 
 
@@ -287,7 +294,7 @@ def load(name: str, split: str, size: int | None) -> Iterator[Example]:
             raise ValueError(f"{name}/{split}: the picture of {picture_id}-{found.key} does not decode: {error}") from error
         yield Example(
             f"{picture_id}-{found.key}", picture_id, image, found.question, found.answers, found.template, found.phrasing, found.asset or picture_id, found.choices,
-            known.get(picture, ()),
+            found.objects or known.get(picture, ()),
         )  # fmt: skip
 
 
