@@ -133,9 +133,14 @@ def _source(dataset: str) -> dict[str, Any]:
     return {"pack": digest.hexdigest(), "card": repr(card), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
 
 
+READ_WHOLE = 2**26  # bytes: copies of hub repositories are tens of gigabytes
+
+
 @cache
 def _content(file: Path, size: int, changed: int) -> bytes:
-    """The digest of a file of this size and time of change: read once in a process, for a user's pictures may be many."""
+    """The digest of a file of this size and time of change, read once in a process; of one too large to read for that, these two alone."""
+    if size > READ_WHOLE:
+        return f"{size} {changed}".encode()
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").digest()
 

@@ -264,6 +264,12 @@ def test_a_row_with_more_or_fewer_cells_is_named(folder: Path) -> None:
     assert own.check("shelves").problems == [f"questions.csv row {i}: it has not as many cells as the header" for i in (3, 5)]
 
 
+def test_half_a_character_is_named(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"image": "1.png", "question": "Which \\ud83d?", "answer": "cat"}')
+    card(CARD.replace("questions.csv", "rows.jsonl"))
+    assert own.check("shelves").problems == ["rows.jsonl row 1: a text holds half a character (a lone surrogate), which no file can keep"]
+
+
 def test_archives_are_not_opened(folder: Path) -> None:
     with zipfile.ZipFile(folder / "all.zip", "w") as archive:
         archive.writestr("../../climbs.csv", "image,question,answer\n")

@@ -213,6 +213,8 @@ def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> 
         wrong.append(f"{len(answers)} answers: the metric vqa needs those of at least {SEVERAL} people")
     if split and split not in datasets.SPLITS:
         wrong.append(f"the split is {split!r}; {', '.join(datasets.SPLITS)}, or empty in every row")
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join((question, *answers, *choices))):
+        wrong.append("a text holds half a character (a lone surrogate), which no file can keep")
     problems += [f"{place}: {sentence}" for sentence in wrong]
     if wrong or picture is None:
         return None
