@@ -15,6 +15,7 @@ from peftlab.run import CONTROLS, Run, axis
         ({"model": "llava"}, "model is 'llava'; choose one of pocket-mlp, tiny-mlp"),
         ({"dataset": "vqa"}, "dataset is 'vqa'; choose one of scenes, facts, titles, icons_choice"),
         ({"test_dataset": "vqa"}, "dataset is 'vqa'; choose one of"),
+        ({"dataset": "pope"}, "dataset pope only tests: name it as test_dataset, or as a probe"),
         ({"connector": "on"}, "connector is 'on'; choose one of frozen, tuned"),
         ({"method": "none", "connector": "tuned"}, "none has only connector frozen"),
         ({"method": "connector"}, "connector has only connector tuned"),

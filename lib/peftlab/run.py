@@ -65,6 +65,7 @@ class Run:
         if self.test_dataset != "same":
             datasets.card(self.test_dataset)
         card = methods.card(self.method)
+        _require(self.method == "none" or "train" in datasets.card(self.dataset).sizes, f"dataset {self.dataset} only tests: name it as test_dataset, or as a probe")
         for name, allowed in levels.items():
             _require(getattr(self, name) in allowed, f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         _require(

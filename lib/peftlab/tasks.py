@@ -80,7 +80,7 @@ def _datasets(study: Study) -> list[str]:
 
 
 def _prepare(dataset: str) -> Task:
-    return Task(Run(dataset=dataset), "prepare", paths.prepared() / dataset)
+    return Task(Run(dataset=dataset, method="none"), "prepare", paths.prepared() / dataset)
 
 
 class States:

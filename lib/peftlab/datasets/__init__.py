@@ -18,7 +18,7 @@ class DatasetCard:
 
     ``metric`` is a name in `metrics.METRICS`; ``place`` the column of Zhou et al. (2024, Table 1) it is an analogue of;
     ``sizes`` the number of examples per split (``base`` is the base model's own training pool, from training assets only).
-    ``held_out`` says what of the test split no training example holds. A size of None is as many as there are. ``source`` says where
+    ``held_out`` says what of the test split no training example holds; ``answer_tokens`` is the most new tokens an answer may have. A size of None is as many as there are. ``source`` says where
     examples come from: `PACK`, hub repositories at a revision each (``main`` where none is pinned yet), or a user's YAML; ``module`` the
     file that reads them, where it is not the card's own.
     """
@@ -31,6 +31,7 @@ class DatasetCard:
     licence: str
     sizes: dict[str, int | None]
     held_out: str
+    answer_tokens: int = 12
     source: str = PACK
     module: str | None = None
 
@@ -86,7 +87,7 @@ DATASETS: dict[str, DatasetCard] = {
 # Sizes are those of Zhou et al. (2024, Table 8) where it agrees with the published splits, else the splits' own; validation is carved out of
 # training, by picture. What the table of the paper calls the unseen set VQAv2 and the seen set VizWiz is the other way round in its text.
 
-WORD = "short answers"
+CAPTION = 40  # tokens: room for a long caption
 AS_PUBLISHED = "the published split"
 
 
@@ -120,6 +121,7 @@ DATASETS |= {
         _published(
             "flickr30k", "Flickr30k", "captions, five references each; Karpathy's split, which the paper's 31k and 4k are not", "cider",
             "nlphuji/flickr30k@f5fbeaae027ee156ec0e2c6c5317dccc3e758b83", "Flickr's terms, for research", 29000, 1014, 1000, held_out="Karpathy's test pictures; validation is his too",
+            answer_tokens=CAPTION,
         ),
         _published(
             "okvqa", "OK-VQA", "outside knowledge about photographs; ten answers each", "vqa",
@@ -145,6 +147,7 @@ DATASETS |= {
         _published(
             "coco_captions", "COCO captions", "captions, five references each; Karpathy's split", "cider", "bitmind/MS-COCO@659c86689f6b24e9287d4e10254f2b84c7a38de6 coco",
             "CC-BY-4.0 (pictures: Flickr's terms)", 10000, 500, 5000, place="COCO captions (SPIDER)", held_out="Karpathy's test pictures",
+            answer_tokens=CAPTION,
         ),
         _published(
             "pope", "POPE", "is there such a thing in the picture: random, popular and adversarial absentees, 3,000 questions each", "yes_no",
@@ -157,7 +160,7 @@ DATASETS |= {
         _published(
             "mmhal", "MMHal-Bench", "96 open questions on which models like to invent things; an LLM's opinion of the answers is had by `python -m peftlab judge`", "cider",
             "Shengcao1006/MMHal-Bench@main", "Apache-2.0 (pictures: Open Images)", None, 0, 96, place="MMHal-Bench",
-            held_out="everything: it only tests; the CIDEr-D against one reference says little",
+            held_out="everything: it only tests; the CIDEr-D against one reference says little", answer_tokens=256,
         ),
     )
 }  # fmt: skip
