@@ -23,7 +23,7 @@ STOREYS: dict[int, tuple[str, ...]] = {
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "probes", "stats", "style", "board"),
     3: ("ledger", "dropout", "loading", "metrics", "pictures", "questions", "baselines", "tasks", "judge"),
-    2: ("records", "grid", "assets", "metrics.*"),
+    2: ("records", "grid", "assets", "metrics.*", "rows"),
     1: ("run", "provenance"),
     0: ("datasets", "models", "methods", "paths"),
 }

@@ -123,7 +123,7 @@ def is_prepared(dataset: str) -> bool:
 def _source(dataset: str) -> dict[str, Any]:
     """What prepared examples depend on: the content of the pack or of a user's files, the card, the code that draws or reads them, the protocol."""
     digest, code, card = hashlib.sha256(), Path(datasets.__file__).parent, datasets.card(dataset)
-    drawn = [code / f"{card.module or dataset}.py", code.parent / "pictures.py", code.parent / "questions.py"]
+    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (("rows",) if card.module else ("pictures", "questions")))]
     top = paths.pack() if card.source == datasets.PACK else paths.root()
     for file in datasets.files(dataset):
         about = file.stat()

@@ -396,3 +396,19 @@ def test_every_source_is_pinned_or_says_main() -> None:
 def test_what_llava_saw_is_seen() -> None:
     for name in ("llava-1.5-7b", "llava-1.5-13b", "sharegpt4v-7b"):
         assert set(models.card(name).seen) == {"vqav2", "gqa", "okvqa", "ocrvqa"}
+
+
+@pytest.mark.parametrize(("name", "probe"), [("okvqa", "presence"), ("pope", "pope"), ("flickr30k", "presence")])
+def test_notebook_01_prepares_it(files: Path, name: str, probe: str, prepare_tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run on a set that has no pack, on one that only tests, and on one of captions."""
+    import nbformat
+
+    small(monkeypatch)
+    prepare_tiny(records.PROBED)
+    names: dict[str, Any] = {"display": lambda shown: None}
+    for cell in nbformat.read(paths.notebooks() / "01_prepare_data.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, cell.id, "exec"), names)
+        if "parameters" in cell.metadata.get("tags", []):
+            names |= {"dataset": name, "method": "none", "probe": probe}
+    assert records.is_prepared(name) and set(names["examples"]) == set(datasets.card(name).sizes)

@@ -1,12 +1,9 @@
 """A user's own data: pictures and a table of questions, described by a YAML card in data/own, checked row by row before anything is made of them.
 
-The table is a CSV, JSON Lines or Parquet file, a folder that `datasets` saved, or LLaVA's conversation JSON. What it holds is never run and
-never parsed as markup: texts stay texts, pictures are decoded as pictures or refused.
+What a table holds (`rows` reads it) is never run and never parsed as markup: texts stay texts, pictures are decoded as pictures or refused.
 """
 
-import csv
 import hashlib
-import json
 import re
 import warnings
 from collections import Counter, defaultdict
@@ -16,11 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from peftlab import datasets, metrics, paths
+from peftlab import datasets, metrics, paths, rows
 from peftlab.records import Example, decoded
+from peftlab.rows import Row
 
-Row = dict[str, Any]
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 PARTED = "|"  # between several answers, or choices, in one cell
 SEVERAL = 4  # answers that soft accuracy needs
 
@@ -39,12 +35,10 @@ class Asked:
 
 
 @dataclass
-class Checked:
-    """What a table holds: rows that may be asked, by split, a sentence for each thing that is wrong, and what was passed over."""
+class Checked(rows.Remarks):
+    """What a table holds: rows that may be asked, by split, a sentence for each thing that is wrong, and how many were passed over."""
 
     splits: dict[str, list[Asked]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    skipped: int = 0  # rows of LLaVA's JSON that have no picture
 
 
 def load(name: str, split: str, size: int | None) -> Iterator[Example]:
@@ -78,117 +72,16 @@ def _checked(name: str, stamps: tuple[tuple[str, int, int], ...]) -> Checked:
     about = datasets.described(name)
     metrics.metric(about["metric"])  # raises naming the choices
     found = Checked()
-    asked = [one for place, row in _rows(about, found) if (one := _asked(name, about, place, row, found.problems))]
+    rows.refuse_archive(Path(about["pictures"]))
+    names = {theirs: ours for ours, theirs in about["columns"].items()}
+    read = rows.read(paths.inside(about["folder"], about["table"]), found)
+    ours = ((place, {names.get(key, key): value for key, value in row.items()}) for place, row in read)
+    asked = [one for place, row in ours if (one := _asked(name, about, place, row, found.problems))]
     _across(asked, found.problems)
     if not found.problems:
         found.splits = _splits(about, asked)
-        found.problems += [f"{name}: nothing is in the split {split}: there are {len(asked)} rows on too few pictures" for split, rows in found.splits.items() if not rows]
+        found.problems += [f"{name}: nothing is in the split {split}: there are {len(asked)} rows on too few pictures" for split, there in found.splits.items() if not there]
     return found
-
-
-# ---------------------------------------------------------------- reading
-
-
-def _rows(about: Row, found: Checked) -> Iterator[tuple[str, Row]]:
-    """Each row by our column names, with the words for where it is."""
-    file = paths.inside(about["folder"], about["table"])
-    names = {theirs: ours for ours, theirs in about["columns"].items()}
-    if file.suffix.lower() in ARCHIVES or Path(about["pictures"]).suffix.lower() in ARCHIVES:
-        raise ValueError(f"{file.name} is an archive, and archives are not opened: unpack it and name the folder or the table in it")
-    if not file.exists():
-        raise ValueError(f"there is no table {file} (folder and table in the card)")
-    if file.is_dir():
-        read = _saved(file)
-    elif (reader := READERS.get(file.suffix.lower())) is not None:
-        read = reader(file, found)
-    else:
-        raise ValueError(f"{file.name} is no table: {', '.join(READERS)}, or a folder saved by datasets")
-    for number, row in enumerate(read, 1):
-        yield f"{file.name} row {number}", {names.get(key, key): value for key, value in row.items()}
-
-
-def _csv(file: Path, found: Checked) -> Iterator[Row]:
-    csv.field_size_limit(2**24)
-    with file.open(encoding="utf-8-sig", newline="") as handle:
-        try:
-            for number, row in enumerate(csv.DictReader(handle, strict=True), 1):
-                if None in row or None in row.values():
-                    found.problems.append(f"{file.name} row {number}: it has not as many cells as the header")
-                else:
-                    yield row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file.name} is not a readable CSV in UTF-8: {error}") from error
-
-
-def _jsonl(file: Path, found: Checked) -> Iterator[Row]:
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        if line.strip():
-            row = _parsed(line, f"{file.name} line {number}")
-            if not isinstance(row, dict):
-                raise ValueError(f"{file.name} line {number} is no mapping of columns to values")
-            yield row
-
-
-def _parquet(file: Path, found: Checked) -> Iterator[Row]:
-    import datasets as hub
-
-    hub.disable_progress_bars()
-    yield from _undecoded(hub.Dataset.from_parquet(str(file), cache_dir=str(paths.cache() / "datasets")))
-
-
-def _saved(folder: Path) -> Iterator[Row]:
-    """A folder written by ``save_to_disk``: one table, or several that are named like splits."""
-    import datasets as hub
-
-    try:
-        saved = hub.load_from_disk(str(folder))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} was not saved by datasets: {error}") from error
-    for split, table in saved.items() if isinstance(saved, dict) else (("", saved),):
-        for row in _undecoded(table):
-            yield {**row, "split": row.get("split") or split}
-
-
-def _undecoded(table: Any) -> Any:
-    import datasets as hub
-
-    for name, kind in table.features.items():
-        table = table.cast_column(name, hub.Image(decode=False)) if isinstance(kind, hub.Image) else table
-    return table
-
-
-def _llava(file: Path, found: Checked) -> Iterator[Row]:
-    """LLaVA's conversations: each question of a person and the answer that follows is a row of its own on the same picture."""
-    listed = _parsed(_text(file), file.name)
-    if not isinstance(listed, list):
-        raise ValueError(f"{file.name} is no list of conversations, which LLaVA's JSON is")
-    for number, one in enumerate(listed, 1):
-        turns = one.get("conversations") if isinstance(one, dict) else None
-        if not isinstance(turns, list) or [t.get("from") for t in turns if isinstance(t, dict)] != ["human", "gpt"] * (len(turns) // 2) or not turns:
-            found.problems.append(f"{file.name} conversation {number}: human and gpt do not take turns")
-        elif not one.get("image"):
-            found.skipped += 1
-        else:
-            for turn, (human, gpt) in enumerate(zip(turns[::2], turns[1::2], strict=True)):
-                question = str(human.get("value") or "").replace("<image>", "").strip()
-                yield {"id": f"{one.get('id', number)}-{turn}", "image": one["image"], "question": question, "answer": gpt.get("value")}
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file.name} is not UTF-8 text: {error}") from error
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not readable JSON: {error}") from error
-
-
-READERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet, ".json": _llava}
 
 
 # ---------------------------------------------------------------- checking
@@ -299,7 +192,7 @@ def sentences(name: str, found: Checked) -> Iterable[str]:
     if found.problems:
         yield from found.problems
         return
-    for split, rows in found.splits.items():
-        yield f"{name}/{split}: {len(rows)} questions on {len({one.picture_id for one in rows})} pictures"
+    for split, asked in found.splits.items():
+        yield f"{name}/{split}: {len(asked)} questions on {len({one.picture_id for one in asked})} pictures"
     if found.skipped:
         yield f"{found.skipped} rows without a picture are passed over"
