@@ -17,7 +17,7 @@ from PIL import Image
 
 from peftlab import execute, grid, metrics, paths, records, report, tables
 
-CARD = '''label: "Shelves <b>$x$</b> & *co*"
+CARD = '''label: "Shelves <b>$x_{$</b> & *co*"
 task: what is on the shelf <img src=x onerror=alert(1)>
 licence: CC0-1.0
 table: questions.csv
@@ -73,14 +73,14 @@ def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) ->
         elif cell.cell_type == "code":
             exec(compile(cell.source, f"10_main_results:{cell.id}", "exec"), names)
     table = tables.main_table(names["scores"], names["averages"], names["baselines"])
-    assert "Shelves &lt;b&gt;$x$&lt;/b&gt; &amp; *co*" in tables.as_html(table)
+    assert "Shelves &lt;b&gt;$x_{$&lt;/b&gt; &amp; *co*" in tables.as_html(table)
     made = report.build("mine")
     page = made.html.read_text(encoding="utf-8")
-    assert "onerror=alert(1)&gt;" in page and "<b>$x$" not in page and "<img src=x" not in page
+    assert "onerror=alert(1)&gt;" in page and "<b>$x_" not in page and "<img src=x" not in page
     assert "&lt;script&gt;alert" in page and "<script" not in page
     if shutil.which("pdftotext"):
         words = squeezed(subprocess.run(["pdftotext", "-raw", made.pdf, "-"], capture_output=True, text=True, check=True).stdout)
-        assert "Shelves<b>$x$</b>&*co*" in words and '#eval("1")' in words
+        assert "Shelves<b>$x_{$</b>&*co*" in words and '#eval("1")' in words
 
 
 def test_data_with_a_problem_stop_before_anything_trains(brought: grid.Study) -> None:
