@@ -22,8 +22,8 @@ STOREYS: dict[int, tuple[str, ...]] = {
     6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board"),
-    3: ("ledger", "dropout", "loading", "metrics", "pictures", "questions", "baselines", "tasks"),
-    2: ("records", "grid", "assets", "metrics.*"),
+    3: ("ledger", "dropout", "loading", "metrics", "pictures", "questions", "baselines", "tasks", "judge"),
+    2: ("records", "grid", "assets", "metrics.*", "rows"),
     1: ("run", "provenance"),
     0: ("datasets", "models", "methods", "paths"),
 }

@@ -78,6 +78,17 @@ def assets(args: argparse.Namespace) -> int:
     return 0
 
 
+def check(args: argparse.Namespace) -> int:
+    """Say what is in a user's own data, or all that is wrong with it, row by row; 2 if anything is."""
+    from importlib import import_module
+
+    own = import_module("peftlab.datasets.own")
+    found = own.check(args.name)
+    for sentence in own.sentences(args.name, found):
+        print(sentence, file=sys.stderr if found.problems else sys.stdout)
+    return 2 if found.problems else 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
     import time
@@ -193,6 +204,25 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def judge(args: argparse.Namespace) -> int:
+    """Ask an LLM of the user's choice for its opinion of the stored answers of an evaluation; it is kept by the judge's id, outside every table."""
+    import json
+    from pathlib import Path
+
+    from peftlab import judge as room
+    from peftlab import paths
+    from peftlab.run import Run
+
+    record = paths.runs() / args.run / "evaluate" / args.test / "run.json"
+    if not record.exists():
+        raise ValueError(f"there is no evaluation {args.test!r} of {args.run!r} in {paths.runs()}")
+    file = room.judge_run(Run.from_dict(json.loads(record.read_text())["axes"]), room.Judge(args.url, args.model, Path(args.prompt).read_text(encoding="utf-8")))
+    found = json.loads(file.read_text())
+    print(f"wrote {file}")
+    print(", ".join(f"{name} {found[name] if not isinstance(found[name], float) else round(found[name], 2)}" for name in ("rating", "hallucinated", "n", "unparsed")))
+    return 0
+
+
 def convert(args: argparse.Namespace) -> int:
     """Bring a checkpoint in LLaVA's own layout into transformers', where the model's card finds it."""
     from pathlib import Path
@@ -279,6 +309,10 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("assets", help="fetch and check what is fetched once")
     one.set_defaults(call=assets)
 
+    one = commands.add_parser("check", help="what is wrong with your own data, row by row, before anything trains")
+    one.add_argument("name", help="a data set of your own: data/own/<name>.yaml")
+    one.set_defaults(call=check)
+
     one = commands.add_parser("run", help="execute the runs of a grid; finished ones are skipped")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.add_argument("--again-stale", action="store_true", help="make stale stages again")
@@ -302,6 +336,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("run", help="the id of a finished run: a folder in data/runs")
     one.add_argument("folder", help="a new folder, for weights and processor")
     one.set_defaults(call=export)
+
+    one = commands.add_parser("judge", help="an LLM's opinion of stored answers, by an endpoint of yours (optional; never in the main table)")
+    one.add_argument("run", help="the id of a run: a folder in data/runs")
+    one.add_argument("test", help="its evaluation: a folder in data/runs/<run>/evaluate, such as mmhal")
+    one.add_argument("--url", required=True, help="the endpoint's address up to /v1; its key, if it wants one, is PEFTLAB_JUDGE_KEY in the environment")
+    one.add_argument("--model", required=True, help="the judge's name there")
+    one.add_argument("--prompt", required=True, help="a text file with {question}, {reference}, {answer} and {objects} where they belong")
+    one.set_defaults(call=judge)
 
     one = commands.add_parser("convert", help="bring a checkpoint in LLaVA's own layout into transformers'")
     one.add_argument("model", help="a model whose card says that it is converted, such as sharegpt4v-7b")

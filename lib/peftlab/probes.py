@@ -2,7 +2,8 @@
 
 Probe ``presence`` follows POPE (Li et al. 2023, arXiv 2305.10355) on the prepared test scenes: each picture gets, for each kind
 of absentee, one question about a thing that is there and one about a thing that is not: *random*, *popular* (frequent in the
-training scenes) or *adversarial* (often together in the training scenes with what is there).
+training scenes) or *adversarial* (often together in the training scenes with what is there). Probe ``pope`` is POPE itself: its three
+sets of questions on COCO's pictures, as published.
 """
 
 from collections import Counter
@@ -84,7 +85,18 @@ def _questions(scene: Example, known: Statistics, rng: np.random.Generator) -> l
     return asked
 
 
-PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence}
+def _pope(size: int | None, seed: int) -> list[Example]:
+    """POPE's questions on `size` / (questions a picture) pictures: each kind of absentee stays balanced within a picture."""
+    names = records.picture_ids("pope", "test")
+    pictures = list(dict.fromkeys(names))
+    each, rest = divmod(len(names), len(pictures))
+    if rest or (size is not None and (size % each or size > len(names))):
+        raise ValueError(f"probe_size is {size}; a multiple of {each}, at most {len(names)} (questions a picture x pictures), or None")
+    wanted = {pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))[: None if size is None else size // each]}
+    return records.read_examples("pope", "test", pictures=wanted)
+
+
+PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence, "pope": _pope}
 
 
 def examples(probe: str, *, size: int | None = None, seed: int = 0) -> list[Example]:

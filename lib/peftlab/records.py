@@ -5,14 +5,15 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from peftlab import datasets, models, paths
 from peftlab.run import PROTOCOL, Run
@@ -20,7 +21,7 @@ from peftlab.run import PROTOCOL, Run
 SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
 CHECKPOINT = ".checkpoint.safetensors"
-PROBED = "scenes"  # the data set whose test pictures are probed
+PROBED = "scenes"  # the data set whose test pictures are probed, by all probes but those that bring pictures of their own
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Example:
 
 
 def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[str, str]:
-    """Write splits as Parquet with the pictures inside under data/prepared/<dataset>/; returns the digest of each split.
+    """Write splits as Parquet with the pictures inside under data/prepared/<dataset>/, and their ids; returns the digest of each split.
 
     The folder appears whole or not at all. The digest is of the decoded content (ids, texts, pixels), not of the file, so it
     does not depend on a writer's version. Raises ValueError where two examples share an id.
@@ -63,6 +64,7 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests: dict[str, str] = {}
+    drawn: dict[str, list[str]] = {}
     for split, examples in splits.items():
         rows, digest, ids = [], hashlib.sha256(), set()
         for e in tqdm(examples, desc=f"{dataset}/{split}", total=datasets.card(dataset).sizes.get(split), mininterval=1.0):
@@ -77,8 +79,9 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
             | {"image": hub.Image(), "answers": strings, "phrasing": hub.Value("int32"), "choices": strings, "objects": strings}
         )
         hub.Dataset.from_list(rows, features=features).to_parquet(str(temporary / f"{split}.parquet"))
-        digests[split] = digest.hexdigest()
+        digests[split], drawn[split] = digest.hexdigest(), [row["example_id"] for row in rows]
     (temporary / "digests.json").write_text(json.dumps(digests, indent=1))
+    (temporary / "ids.json").write_text(json.dumps(drawn, indent=1))
     (temporary / "source.json").write_text(json.dumps(_source(dataset), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -91,20 +94,56 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder of PIL is ever given a picture: some start programs
+LARGEST = 50_000_000  # pixels; a small file can unpack to more than memory holds
+
+
+def decoded(data: bytes) -> Image.Image:
+    """An RGB picture, upright, of the bytes of a file; raises ValueError in a few words where it is none, cut short or larger than `LARGEST`."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        pixels = image.width * image.height
+        upright = ImageOps.exif_transpose(image).convert("RGB") if pixels <= LARGEST else None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it is too large: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"it is no picture of a kind that is read ({', '.join(FORMATS)})") from error
+    except Exception as error:  # whatever a decoder raises, it is of a broken file
+        raise ValueError(f"it is cut short or broken: {error}") from error
+    if upright is None:
+        raise ValueError(f"it is too large: {image.width} x {image.height} pixels, of which at most {LARGEST:,} are read")
+    return upright
+
+
 def is_prepared(dataset: str) -> bool:
-    """Whether the data set is prepared, from the pack, card and code as they are now and under this protocol."""
+    """Whether the data set is prepared, from the files, card and code as they are now and under this protocol."""
     file = paths.prepared() / dataset / "source.json"
     return file.exists() and json.loads(file.read_text()) == _source(dataset)
 
 
 def _source(dataset: str) -> dict[str, Any]:
-    """What prepared examples depend on: the pack's content, the card, the code that draws them, the protocol."""
-    digest, code = hashlib.sha256(), Path(datasets.__file__).parent
-    drawn = [code / f"{dataset}.py", code.parent / "pictures.py", code.parent / "questions.py"]
-    for file in sorted(p for p in paths.pack().rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")):
-        digest.update(file.relative_to(paths.pack()).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    """What prepared examples depend on: the content of the pack or of a user's files, the card, the code that draws or reads them, the protocol."""
+    digest, code, card = hashlib.sha256(), Path(datasets.__file__).parent, datasets.card(dataset)
+    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (("rows",) if card.module else ("pictures", "questions")))]
+    top = paths.pack() if card.source == datasets.PACK else paths.root()
+    for file in datasets.files(dataset):
+        about = file.stat()
+        name = file.relative_to(top).as_posix() if file.is_relative_to(top) else file.as_posix()
+        digest.update(name.encode() + _content(file, about.st_size, about.st_mtime_ns))
     text = b"".join(file.read_bytes() for file in drawn if file.exists())
-    return {"pack": digest.hexdigest(), "card": repr(datasets.card(dataset)), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+    return {"pack": digest.hexdigest(), "card": repr(card), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+
+
+READ_WHOLE = 2**26  # bytes: copies of hub repositories are tens of gigabytes
+
+
+@cache
+def _content(file: Path, size: int, changed: int) -> bytes:
+    """The digest of a file of this size and time of change, read once in a process; of one too large to read for that, these two alone."""
+    if size > READ_WHOLE:
+        return f"{size} {changed}".encode()
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
 
 
 def digests(dataset: str) -> dict[str, str]:
@@ -115,8 +154,8 @@ def digests(dataset: str) -> dict[str, str]:
     return json.loads(file.read_text())
 
 
-def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0) -> list[Example]:
-    """The examples of a prepared split: all in stored order, or the first `size` of a seeded order.
+def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0, pictures: Collection[str] | None = None) -> list[Example]:
+    """The examples of a prepared split: all in stored order, or the first `size` of a seeded order; with `pictures` only those on them.
 
     A picture that does not decode raises ValueError naming its row and example_id.
     """
@@ -128,21 +167,26 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
         raise ValueError(f"split is {split!r}; {dataset} has {', '.join(have)}")
     table = hub.Dataset.from_parquet(str(paths.prepared() / dataset / f"{split}.parquet"), cache_dir=str(paths.cache() / "datasets"))
     table = table.cast_column("image", hub.Image(decode=False))
-    order = range(len(table))
+    order = range(len(table)) if pictures is None else [number for number, name in enumerate(table["picture_id"]) if name in pictures]
     if size is not None:
-        if size > len(table):
-            raise ValueError(f"{size} examples asked of {dataset}/{split}, which has {len(table)}")
-        order = np.random.default_rng(seed).permutation(len(table))[:size].tolist()
+        if size > len(order):
+            raise ValueError(f"{size} examples asked of {dataset}/{split}, which has {len(order)}")
+        order = np.random.default_rng(seed).permutation(order)[:size].tolist()
     examples = []
     for row_number in order:
         row = table[row_number]
         try:
-            image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-        except Exception as error:
+            image = decoded(row["image"]["bytes"])
+        except ValueError as error:
             raise ValueError(f"{dataset}/{split} row {row_number} ({row['example_id']}): the picture does not decode: {error}") from error
         lists = {name: tuple(row[name]) for name in ("answers", "choices", "objects")}
         examples.append(Example(**{**row, **lists, "image": image}))
     return examples
+
+
+def probed(run: Run) -> str:
+    """The data set whose test pictures the run's probe is about: the probe's namesake, where there is one."""
+    return run.probe if run.probe in datasets.DATASETS else PROBED
 
 
 def replayed(run: Run) -> list[str]:
@@ -165,10 +209,16 @@ def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
     return [tuple(objects) for objects in table.drop_duplicates("picture_id")["objects"]]
 
 
+def picture_ids(dataset: str, split: str) -> list[str]:
+    """The picture of each example of a prepared split, in stored order, without decoding any."""
+    digests(dataset)  # raises where the data set is not prepared
+    return pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id"])["picture_id"].tolist()
+
+
 def read_pictures(dataset: str, split: str, ids: Iterable[str]) -> dict[str, Image.Image]:
     """The pictures of some prepared examples, by example_id; an id that is not there raises ValueError naming it."""
     table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["example_id", "image"], filters=[("example_id", "in", list(ids))])
-    found = {row.example_id: Image.open(io.BytesIO(row.image["bytes"])).convert("RGB") for row in table.itertuples()}
+    found = {row.example_id: decoded(row.image["bytes"]) for row in table.itertuples()}
     for name in ids:
         if name not in found:
             raise ValueError(f"{name!r} is not an example of {dataset}/{split}: the answers are of other data than what is prepared here")
@@ -247,7 +297,7 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
 
     ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
     """
-    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (PROBED, "test")}
+    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), "test")}
     dataset, split = reads[stage]
     found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
     if stage == "finetune" and run.replay:

@@ -229,7 +229,7 @@ def data_table(frame: pd.DataFrame) -> Table:
     """Data sets: what is asked, in whose place, seen or unseen, sizes, and what the test holds out."""
     rows = []
     for row in frame.to_dict("records"):
-        sizes = f"{number(row['size_train'], 0)} / {number(row['size_validation'], 0)} / {number(row['size_test'], 0)}"
+        sizes = f"{number(row.get('size_train'), 0)} / {number(row.get('size_validation'), 0)} / {number(row.get('size_test'), 0)}"
         pool = row.get("size_base")
         sizes = Cell(sizes, "" if pool is None or pd.isna(pool) else f"the base's pool: {number(pool, 0)}")
         asked = Cell(number(row["asked"], 0), f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")
