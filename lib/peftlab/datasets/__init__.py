@@ -12,7 +12,7 @@ class DatasetCard:
 
     ``metric`` is a name in `metrics.METRICS`; ``place`` the column of Zhou et al. (2024, Table 1) it is an analogue of;
     ``sizes`` the number of examples per split (``base`` is the base model's own training pool, from training assets only).
-    ``held_out`` says what of the test split no training example holds.
+    ``held_out`` says what of the test split no training example holds; ``answer_tokens`` is the most new tokens an answer may have.
     """
 
     name: str
@@ -23,6 +23,7 @@ class DatasetCard:
     licence: str
     sizes: dict[str, int]
     held_out: str
+    answer_tokens: int = 12
 
 
 DATASETS: dict[str, DatasetCard] = {
@@ -67,6 +68,47 @@ DATASETS: dict[str, DatasetCard] = {
             licence="CC-BY-SA-4.0 (OpenMoji), MIT (Fluent emoji)",
             sizes={"train": 2000, "validation": 200, "test": 1000},
             held_out="whole concepts: no icon of a test grid, in either style, is in training",
+        ),
+        DatasetCard(
+            name="icons_blank",
+            label="Icons (blank)",
+            task="icon reasoning with a filled-in number or kind: count, difference, rows, place, cell, commonest kind, repeating pattern",
+            metric="exact",
+            place="IconQA-blank",
+            licence="CC-BY-SA-4.0 (OpenMoji), MIT (Fluent emoji)",
+            sizes={"train": 2000, "validation": 200, "test": 1000},
+            held_out="whole concepts, the same as those of the icons by choice: no icon of a test grid, in either style, is in training",
+        ),
+        DatasetCard(
+            name="captions",
+            label="Captions",
+            task="captions with five references each: things by name or kind, how many, where to each other, on what background",
+            metric="cider",
+            place="Flickr30k",
+            licence="GPL-2.0 (Tux Paint stamps), public domain, CC0, CC BY and CC BY-SA (GCompris pictures)",
+            sizes={"train": 2000, "validation": 200, "test": 1000},
+            held_out="every cut-out and photograph: no picture of a test scene's things is in training; their names or kinds are taught",
+            answer_tokens=40,
+        ),
+        DatasetCard(
+            name="science",
+            label="Science",
+            task="science by letter, with a line of context: regions of maps, groups of animals, diets, traits, names of planets, tools, plants",
+            metric="letter_or_name",
+            place="ScienceQA",
+            licence="GPL-2.0 and later (KGeography maps), GPL-2.0 (Tux Paint stamps), public domain, CC0, CC BY and CC BY-SA (GCompris pictures)",
+            sizes={"train": 2000, "validation": 200, "test": 1000},
+            held_out="every map, every cut-out, and the (thing, fact) pairs asked, the same pairs as those of the facts",
+        ),
+        DatasetCard(
+            name="photos",
+            label="Photos",
+            task="poor photographs (blur, darkness, tilt, crop, cover) and what a person would ask of them; a third cannot be answered",
+            metric="vqa",
+            place="VizWiz",
+            licence="public domain, CC0, CC BY and CC BY-SA (GCompris photographs)",
+            sizes={"train": 2000, "validation": 200, "test": 1000},
+            held_out="every photograph: the test's 62 are in no training picture",
         ),
     )
 }
