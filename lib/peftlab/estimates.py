@@ -109,8 +109,8 @@ def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _majority(cell: pd.DataFrame) -> pd.Series:
-    """What the template's most frequent answer earns, by the data set's own metric."""
-    said = cell["answers"].map(lambda answers: list(dict.fromkeys(answers))).explode()
+    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric."""
+    said = cell["answers"].map(list).explode()
     most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
     asked = pd.DataFrame(cell[["choices", "answers", "template"]]).assign(example_id=range(len(cell)), response=cell["template"].map(most))
     return metrics.judge(asked, datasets.card(cell["tested_on"].iloc[0]).metric)["value"]

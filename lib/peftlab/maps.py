@@ -60,9 +60,9 @@ class Chart:
                 found.append(Region(number, name, float(xs.mean()), float(ys.mean())))
         return tuple(found)
 
-    def offset(self, region: Region) -> tuple[float, float]:
-        """Where a region lies in its country: from -1 (west, north) to 1 (east, south) between the outermost regions' edges."""
-        ys, xs = np.nonzero(np.isin(self.labels, [r.number for r in self.regions]))
+    def offset(self, region: Region, *, islands: bool) -> tuple[float, float]:
+        """Where a region lies in its country, from -1 (west, north) to 1 (east, south) between its edges; with or without what `regions` lacks."""
+        ys, xs = np.nonzero(self.labels if islands else np.isin(self.labels, [r.number for r in self.regions]))
         across, down = (xs.max() - xs.min()) / 2, (ys.max() - ys.min()) / 2
         return (region.x - (xs.max() + xs.min()) / 2) / across, (region.y - (ys.max() + ys.min()) / 2) / down
 

@@ -103,7 +103,7 @@ DATASETS: dict[str, DatasetCard] = {
         DatasetCard(
             name="photos",
             label="Photos",
-            task="poor photographs (blur, darkness, tilt, crop, cover) and what a person would ask of them; a third cannot be answered",
+            task="poor photographs (blur, darkness, tilt, crop, cover) and what a person would ask of them; a quarter cannot be answered",
             metric="vqa",
             place="VizWiz",
             licence="public domain, CC0, CC BY and CC BY-SA (GCompris photographs)",

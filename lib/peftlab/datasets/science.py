@@ -174,13 +174,12 @@ def _country(chart: Chart) -> str:
 
 @cache
 def _sides(chart: Chart) -> dict[str, tuple[Region, ...]]:
-    """heading -> the regions that clearly lie on that side of their country."""
+    """heading -> the regions that clearly lie on that side of their country, whether or not islands drawn in a corner are counted in."""
     found: dict[str, list[Region]] = {heading: [] for heading in HEADINGS}
     for region in chart.regions:
-        x, y = chart.offset(region)
+        places = [chart.offset(region, islands=islands) for islands in (True, False)]
         for heading, (right, down) in HEADINGS.items():
-            along, across = x * right + y * down, abs(x * down) + abs(y * right)
-            if along >= FAR and across <= ASIDE * along:
+            if all(x * right + y * down >= max(FAR, (abs(x * down) + abs(y * right)) / ASIDE) for x, y in places):
                 found[heading].append(region)
     return {heading: tuple(regions) for heading, regions in found.items()}
 
