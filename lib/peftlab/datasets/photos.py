@@ -3,7 +3,7 @@
 It stands in for VizWiz: real photographs, spoken questions, pictures that do not hold the answer, soft accuracy. It cannot stand for blind
 people's own pictures, for text on packages, or for ten people's opinions: the photographs are good ones that were damaged, and the ten
 answers are made by rule (`opinions`): of a kind, five say the kind, three the thing's name and two a broader word, which the metric turns
-into 100, 90 and 60; everything else has one answer, ten times. A question cannot be answered where the damage is past a measured limit
+into 100, 90 and 60; of a flaw, the same with three words for it; everything else has one answer, ten times. A question cannot be answered where the damage is past a measured limit
 (`visible` below `LOST`), or where it asks which of two kinds is shown and neither is; no picture lies between the limits `LOST` and `CLEAR`.
 """
 
@@ -62,9 +62,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     ),
     "flaw": (
         "What went wrong with my photo?",
-        "How did my photo come out?",
-        "Please tell me the trouble with my photo.",
-        "In what way is my photo bad, if it is?",
+        "What is the trouble with my photo, if any?",
+        "Please tell me what is bad about my photo.",
+        "Does anything spoil my photo, and what?",
     ),
 }
 
