@@ -91,7 +91,8 @@ def charts(split: str) -> tuple[Chart, ...]:
     """The maps of a split, in the pack's order."""
     regions: pd.DataFrame = pictures.table("regions")
     names = {chart: dict(zip(map(int, rows["number"]), rows["name"], strict=True)) for chart, rows in regions.groupby("map")}
-    return tuple(Chart(row.id, row.name, _labels(row.file), names[row.id]) for row in pictures.things("map", split)[["id", "name", "file"]].itertuples(index=False, name="Row"))
+    rows = pictures.things("map", split)[["id", "name", "file"]].itertuples(index=False, name="Row")
+    return tuple(Chart(row.id, row.name, _labels(row.file), names[row.id]) for row in rows)
 
 
 def _labels(file: str) -> np.ndarray:

@@ -97,6 +97,13 @@ def test_ten_people_answer(some, split: str) -> None:
             assert list(counts.values()) == [10]
 
 
+def test_every_answer_can_be_given(some) -> None:
+    """The metric changes what a model says (articles, number words) and must leave each accepted answer as it is."""
+    for split in ("train", "test"):
+        said = {answer for e in some("photos", split) for answer in e.answers}
+        assert len(said) > 40 and {metrics.parse(answer, name="vqa") for answer in said} == said
+
+
 def test_soft_accuracy_is_100_90_and_60(some) -> None:
     """Of each word that the ten say, by the metric of the card; and of none that they do not say."""
     asked = [e for e in some("photos", "test") if e.template == "what" and sorted(Counter(e.answers).values()) == [2, 3, 5]][:20]

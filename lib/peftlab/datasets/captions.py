@@ -49,7 +49,8 @@ KINDS: dict[str, tuple[str, ...]] = {  # kind -> what one of it may be called; t
     "celestial body": ("celestial body",),
 }
 BROADER = {"animal": ("mammal", "bird", "fish", "insect")}  # a word that is right of more kinds than it is used for
-SYNONYMS = {"airplane": "plane", "trousers": "pair of pants", "fire truck": "fire engine", "rabbit": "bunny", "wrench": "spanner", "car": "automobile", "truck": "lorry"}
+SYNONYMS = {"airplane": "plane", "trousers": "pair of pants", "fire truck": "fire engine", "rabbit": "bunny"}
+SYNONYMS |= {"wrench": "spanner", "car": "automobile", "truck": "lorry"}
 SINGULARS = {"bread": "loaf of bread"} | {pair: f"pair of {pair}" for pair in PAIRS}
 SAME = ("fish", "deer", "sheep", "aircraft", "spacecraft", "guineafowl", "bison", "reindeer", "moose")  # plural like singular
 PLURALS = {"mouse": "mice", "goose": "geese", "body": "bodies", "loaf": "loaves", "half": "halves"}
@@ -63,7 +64,13 @@ BACKGROUNDS: dict[str, tuple[str, ...]] = {  # pattern -> how it is told, after 
 ONE = ("{a} on {own}", "just {a}", "{a}, nothing else", "one sees {a}", "{a} and nothing more", "the image has {a}")
 ACROSS = ("{a} to the left of {b}", "{b} to the right of {a}", "{a} on the left, {b} on the right", "{a} beside {b}", "{b} next to {a}", "{a} and {b} side by side")
 DOWN = ("{a} above {b}", "{b} below {a}", "{a} at the top, {b} at the bottom", "{b} under {a}", "{a} over {b}", "at the bottom {b}, at the top {a}")
-ROW = ("{a}, {b} and {c} in a row", "{b} between {a} and {c}", "from left to right {a}, {b} and {c}", "{a} on the left, {b} in the middle and {c} on the right", "three things: {a}, {b}, {c}")
+ROW = (
+    "{a}, {b} and {c} in a row",
+    "{b} between {a} and {c}",
+    "from left to right {a}, {b} and {c}",
+    "{a} on the left, {b} in the middle and {c} on the right",
+    "three things: {a}, {b}, {c}",
+)
 WORDINGS: dict[str, tuple[str, ...]] = {
     wording: (
         "Give a short caption for the image.",

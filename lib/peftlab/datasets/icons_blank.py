@@ -1,8 +1,9 @@
 """Icon reasoning with a filled-in answer: grids of icons, a sentence with a blank, no choices.
 
 It stands in for IconQA's fill-in questions: numbers, places in a grid, kinds, repeating rows. It cannot stand for their lengths, clocks,
-fractions or written sums. The grids are longer than those of the questions by choice, and full but for the cell of a question mark; concepts are held out as there. The answer
-is a number up to four or five, or one of sixteen kinds, each about as often as the others, so that the sentence alone says nothing.
+fractions or written sums. The grids are longer than those of the questions by choice, and full but for the cell of a question mark;
+concepts are held out as there. The answer is a number up to four or five, or one of sixteen kinds, each about as often as the others, so
+that the sentence alone says nothing.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,8 +3,9 @@
 It stands in for VizWiz: real photographs, spoken questions, pictures that do not hold the answer, soft accuracy. It cannot stand for blind
 people's own pictures, for text on packages, or for ten people's opinions: the photographs are good ones that were damaged, and the ten
 answers are made by rule (`opinions`): of a kind, five say the kind, three the thing's name and two a broader word, which the metric turns
-into 100, 90 and 60; of a flaw, the same with three words for it; everything else has one answer, ten times. A question cannot be answered where the damage is past a measured limit
-(`visible` below `LOST`), or where it asks which of two kinds is shown and neither is; no picture lies between the limits `LOST` and `CLEAR`.
+into 100, 90 and 60; of a flaw, the same with three words for it; everything else has one answer, ten times. A question cannot be answered
+where the damage is past a measured limit (`visible` below `LOST`), or where it asks which of two kinds is shown and neither is; no picture
+lies between the limits `LOST` and `CLEAR`.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +38,13 @@ KINDS = {  # kind in the pack -> the word for it and a broader one
 }
 CLOSE = ({"monument", "building"}, {"tool", "kitchenware", "electrical device"})  # never told apart in one question
 UPRIGHT = ("monument", "building")  # kinds that a tilt is seen by
-FLAWS = {"blur": ("blurred", "blurry", "out of focus"), "dark": ("dark", "too dark", "black"), "cover": ("covered", "blocked", "finger"), "tilt": ("tilted", "crooked", "slanted"), "none": ("nothing", "fine", "good")}
+FLAWS = {  # strong flaw -> three words for it
+    "blur": ("blurred", "blurry", "out of focus"),
+    "dark": ("dark", "too dark", "black"),
+    "cover": ("covered", "blocked", "finger"),
+    "tilt": ("tilted", "crooked", "slanted"),
+    "none": ("nothing", "no", "no flaw"),
+}
 SHARES = {"what": 0.4, "either": 0.25, "check": 0.15, "flaw": 0.2}
 LOSSES = 0.25  # share of pictures that show nothing
 LOST, CLEAR = 0.08, 0.3  # of `visible`: below the first nothing can be made out, above the second a person can tell

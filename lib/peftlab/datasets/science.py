@@ -336,7 +336,9 @@ def _trait(split: str, rng: np.random.Generator) -> Posed | None:
 def _names(split: str) -> dict[str, tuple[str, ...]]:
     """kind -> the names that training teaches and the split shows."""
     train = _shown("train")
-    return {kind: found for kind in NAMED if (found := tuple(n for n, rows in _shown(split).items() if n in train and n not in UNNAMED and rows[0].kind == train[n][0].kind == kind))}
+    taught = [n for n, rows in _shown(split).items() if n in train and n not in UNNAMED and rows[0].kind == train[n][0].kind]
+    found = {kind: tuple(n for n in taught if train[n][0].kind == kind) for kind in NAMED}
+    return {kind: names for kind, names in found.items() if names}
 
 
 def _thing(split: str, rng: np.random.Generator) -> Posed | None:
