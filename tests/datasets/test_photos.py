@@ -46,13 +46,23 @@ def test_no_picture_is_between_the_limits() -> None:
     assert flaws.total() == 60 and set(flaws) == {"blur", "dark", "cover", "crop"}
 
 
-def test_a_tilt_is_turned_and_shows_no_corner() -> None:
+def test_a_tilt_is_turned() -> None:
     row = next(row for row in ROWS["train"] if row.kind == "monument")
     level, turned = photos.square(row, np.random.default_rng(0)), photos.square(row, np.random.default_rng(0), angle=30)
     assert level.tobytes() != turned.tobytes()
-    white = Image.new("RGB", (160, 120), "white")
-    mask = white.rotate(30).resize((160, 160), box=(80 - 43, 60 - 43, 80 + 43, 60 + 43))
-    assert np.asarray(mask).min() > 250  # 120 / (cos 30 + sin 30) is 87.8
+
+
+@pytest.mark.parametrize("size", [(160, 120), (120, 160), (160, 90), (160, 160)])
+@pytest.mark.parametrize("angle", [0, -4, 24, 38])
+def test_no_empty_corner_and_nothing_cut_off(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], angle: float) -> None:
+    """On a white photograph no corner of a turned one shows; a level one keeps its edges, unless it is very long."""
+    monkeypatch.setattr(pictures, "opaque", lambda file: Image.new("RGB", size, "white"))
+    assert np.asarray(photos.square(ROWS["train"][0], np.random.default_rng(0), angle=angle)).min() > 250
+    edged = Image.new("RGB", size, "white")
+    edged.paste((255, 0, 0), (0, 0, 8, 8))
+    monkeypatch.setattr(pictures, "opaque", lambda file: edged)
+    corner = np.asarray(photos.square(ROWS["train"][0], np.random.default_rng(0)))[0, 0]
+    assert (corner[1] < 60) == (max(size) <= photos.STRETCH * min(size))
 
 
 def test_nothing_lost_has_an_answer_and_nothing_clear_has_none() -> None:

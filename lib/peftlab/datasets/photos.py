@@ -46,6 +46,7 @@ FLAWS = {  # strong flaw -> three words for it
     "none": ("nothing", "no", "no flaw"),
 }
 SHARES = {"what": 0.4, "either": 0.25, "check": 0.15, "flaw": 0.2}
+STRETCH = 1.4  # greatest ratio of a photograph's sides before it is brought to a square
 LOSSES = 0.25  # share of pictures that show nothing
 LOST, CLEAR = 0.08, 0.3  # of `visible`: below the first nothing can be made out, above the second a person can tell
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -100,17 +101,23 @@ def visible(image: Image.Image, whole: Image.Image) -> float:
 
 
 def square(row: Any, rng: np.random.Generator, *, angle: float = 0.0, share: float = 1.0, corner: bool = False) -> Image.Image:
-    """A (160, 160) square of the photograph: turned by `angle` degrees, `share` of the greatest side, from the middle or a corner."""
+    """The photograph as (160, 160): turned by `angle` degrees, `share` of what then has no empty corner, from the middle or a corner.
+
+    A side longer than `STRETCH` times the other is cut; the rest is brought to a square, so that nothing at an edge is lost.
+    """
     photo = pictures.opaque(row.file)
     turned = photo.rotate(angle, Image.Resampling.BICUBIC)
-    fit = 1 / (abs(np.cos(np.radians(angle))) + abs(np.sin(np.radians(angle))))
-    side = min(photo.size) * fit * share
+    cos, sin = abs(np.cos(np.radians(angle))), abs(np.sin(np.radians(angle)))
+    cut = np.minimum(photo.size, STRETCH * min(photo.size))
+    rim = 3 if angle else 0  # pixels: at its edges a turned picture is half empty
+    fit = min(1.0, (photo.width - rim) / (cut[0] * cos + cut[1] * sin), (photo.height - rim) / (cut[0] * sin + cut[1] * cos))
+    size = cut * fit * share
     if corner:
-        left, top = rng.integers(2) * (photo.width - side), rng.integers(2) * (photo.height - side)
+        start = rng.integers(2, size=2) * (np.array(photo.size) - size)
     else:
-        slack = (min(photo.size) * fit - side) / 2
-        left, top = (photo.width - side) / 2 + rng.uniform(-slack, slack), (photo.height - side) / 2 + rng.uniform(-slack, slack)
-    return turned.resize((pictures.SIDE, pictures.SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        slack = cut * fit * (1 - share) / 2
+        start = (np.array(photo.size) - size) / 2 + rng.uniform(-slack, slack)
+    return turned.resize((pictures.SIDE, pictures.SIDE), Image.Resampling.BICUBIC, box=(*start, *(start + size)))
 
 
 def _blurred(image: Image.Image, rng: np.random.Generator, low: float, high: float) -> Image.Image:
@@ -146,8 +153,8 @@ def take(row: Any, rng: np.random.Generator, *, lost: bool) -> Shot:
     while True:
         flaws = [*DAMAGE, "crop"] if lost else [*DAMAGE, "none", "none", *(["tilt"] if row.kind in UPRIGHT else ["crop"])]
         flaw = flaws[rng.integers(len(flaws))]
-        angle = rng.uniform(24, 38) * rng.choice((-1, 1)) if flaw == "tilt" else 0.0 if row.kind in UPRIGHT else rng.uniform(-8, 8)
-        share = rng.uniform(0.18, 0.24) if flaw == "crop" and lost else rng.uniform(0.6, 0.7) if flaw == "crop" else rng.uniform(0.88, 1.0)
+        angle = rng.uniform(24, 38) * rng.choice((-1, 1)) if flaw == "tilt" else 0.0 if row.kind in UPRIGHT else rng.uniform(-4, 4)
+        share = rng.uniform(0.18, 0.24) if flaw == "crop" and lost else rng.uniform(0.6, 0.7) if flaw == "crop" else rng.uniform(0.93, 1.0)
         whole = square(row, rng, angle=angle, share=share, corner=flaw == "crop" and lost)
         image = DAMAGE[flaw][0](whole, rng, *DAMAGE[flaw][2 if lost else 1]) if flaw in DAMAGE else whole
         seen = share**2 if flaw == "crop" else visible(image, whole)
