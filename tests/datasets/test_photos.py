@@ -11,6 +11,7 @@ from peftlab.datasets import photos
 
 ROWS = {split: tuple(pictures.things("photo", split)[["id", "file", "name", "kind"]].itertuples(index=False, name="Row")) for split in ("train", "test")}
 KIND = dict(zip(pictures.things("photo")["id"], pictures.things("photo")["kind"], strict=True))
+USUAL = dict.fromkeys(photos.KINDS, 1.0)
 NAME = dict(zip(pictures.things("photo")["id"], pictures.things("photo")["name"], strict=True))
 
 
@@ -69,7 +70,7 @@ def test_nothing_lost_has_an_answer_and_nothing_clear_has_none() -> None:
     rng = np.random.default_rng(5)
     for lost in (True, False):
         for shot in shots(lost):
-            for c in photos.candidates(shot, rng):
+            for c in photos.candidates(shot, USUAL, rng):
                 if c.template in ("what", "check"):
                     assert (c.answer == "unanswerable") == lost
                 if c.template == "either":
@@ -85,7 +86,7 @@ def test_kinds_that_are_close_are_not_told_apart() -> None:
     rng = np.random.default_rng(6)
     words = {questions.a(word): kind for kind, (word, _) in photos.KINDS.items()}
     for shot in shots(lost=False):
-        for c in photos.candidates(shot, rng):
+        for c in photos.candidates(shot, USUAL, rng):
             if c.template == "either":
                 assert not any({words[c.words["x"]], words[c.words["y"]]} <= close for close in photos.CLOSE)
             if c.template == "check" and c.answer == "no":
@@ -133,3 +134,15 @@ def test_a_good_part_cannot_be_answered_but_no_template_gives_it_away(some, spli
     assert 0.15 < unanswerable / len(some("photos", split)) < 0.35
     for template in ("what", "either", "check"):
         assert 0.15 < answers[template]["unanswerable"] / answers[template].total() < 0.4, (template, answers[template])
+
+
+def test_a_question_between_two_kinds_is_open(some) -> None:
+    """Of the two kinds named, the one that is commoner among training's answers is not the one shown much oftener than the other."""
+    usual = Counter(e.answers[0] for e in some("photos", "train") if e.template == "either")
+    guesses = []
+    for e in some("photos", "test", 1000):
+        if e.template == "either" and e.answers[0] != "unanswerable":
+            named = [word for word, _ in photos.KINDS.values() if f" {questions.a(word)} " in f" {e.question} ".replace("?", " ").replace(".", " ").replace(";", " ")]
+            assert len(named) == 2 and e.answers[0] in named, (e.question, named)
+            guesses.append(max(named, key=lambda word: usual[word]) == e.answers[0])
+    assert len(guesses) > 100 and sum(guesses) / len(guesses) < 0.62

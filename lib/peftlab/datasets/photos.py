@@ -177,16 +177,21 @@ def load(split: str, wanted: int) -> Iterator[Example]:
     """Yield `wanted` of the split's examples: up to two questions on a picture."""
     poser = Poser("photos", split, WORDINGS, SHARES)
     rows = tuple(pictures.things("photo", split)[["id", "file", "name", "kind"]].itertuples(index=False, name="Row"))
-    known = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-    by_kind = {kind: [row for row in rows if row.kind == kind] for kind in known}
-    weights = np.array([len(by_kind[kind]) ** 0.5 for kind in known])
+    by_kind = {kind: own for kind in KINDS if (own := [row for row in rows if row.kind == kind])}
+    usual = {kind: len(own) ** 0.5 for kind, own in by_kind.items()}
     made = 0
     while made < wanted:
-        own = by_kind[known[poser.rng.choice(len(known), p=weights / weights.sum())]]
+        own = by_kind[_drawn(usual, poser.rng)]
         shot = take(own[poser.rng.integers(len(own))], poser.rng, lost=bool(poser.rng.random() < LOSSES))
-        asked = poser.pose(shot.image, candidates(shot, poser.rng), objects=[shot.row.name], most=2)
+        asked = poser.pose(shot.image, candidates(shot, usual, poser.rng), objects=[shot.row.name], most=2)
         yield from asked[: wanted - made]
         made += len(asked)
+
+
+def _drawn(usual: dict[str, float], rng: np.random.Generator) -> str:
+    """A kind, each as likely as it is usual."""
+    weights = np.array(list(usual.values()))
+    return list(usual)[rng.choice(len(usual), p=weights / weights.sum())]
 
 
 def _candidate(template: str, said: tuple[str, ...], shot: Shot, caps: tuple[tuple[str, float], ...], **words: str) -> Candidate:
@@ -198,14 +203,15 @@ def _far(kind: str, other: str) -> bool:
     return kind != other and not any({kind, other} <= row for row in CLOSE)
 
 
-def candidates(shot: Shot, rng: np.random.Generator) -> list[Candidate]:
-    """The questions on a picture; kinds that it does not show are drawn with `rng`."""
+def candidates(shot: Shot, usual: dict[str, float], rng: np.random.Generator) -> list[Candidate]:
+    """The questions on a picture. Kinds that it does not show are drawn as those shown are, or a rare one would be the wrong one."""
     kind, name, lost = shot.row.kind, shot.row.name, shot.visible < LOST
     word, broader = KINDS[kind]
     told = opinions(word, vqa_answer(name), broader)
     nothing = opinions(UNANSWERABLE)
-    others = [k for k in KINDS if _far(kind, k)]
-    one, two = (others[i] for i in rng.permutation(len(others))[:2])
+    others = {k: weight for k, weight in usual.items() if _far(kind, k)}
+    one = _drawn(others, rng)
+    two = _drawn({k: weight for k, weight in others.items() if k != one}, rng)
     found = [_candidate("what", nothing if lost else told, shot, (("what", 0.3),))]
     neither = lost or rng.random() < 0.15
     pair = [(one, two), (two, one)][rng.integers(2)] if neither else [(kind, one), (one, kind)][rng.integers(2)]
