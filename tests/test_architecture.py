@@ -22,9 +22,9 @@ STOREYS: dict[int, tuple[str, ...]] = {
     6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board"),
-    3: ("ledger", "dropout", "loading", "metrics", "pictures", "questions", "baselines", "tasks", "judge"),
-    2: ("records", "grid", "assets", "metrics.*", "rows"),
-    1: ("run", "provenance"),
+    3: ("ledger", "dropout", "loading", "metrics", "questions", "baselines", "tasks", "judge"),
+    2: ("records", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
+    1: ("run", "provenance", "pictures"),
     0: ("datasets", "models", "methods", "paths"),
 }
 TORCH = ("training", "inference", "models.*", "methods.*", "features", "guards", "checkpoints", "ledger", "dropout", "loading", "__main__")  # may import torch and its kin

@@ -108,15 +108,12 @@ def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
 
 
-def _accepted(cell: pd.DataFrame) -> pd.Series:
-    return cell["answers"].map(lambda answers: {metrics.normalise(a) for a in answers})
-
-
 def _majority(cell: pd.DataFrame) -> pd.Series:
-    """100 where the template's most frequent answer is accepted, else 0."""
-    accepted = _accepted(cell)
-    counts = accepted.explode().groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable").idxmax())
-    return 100.0 * pd.Series([counts[t] in a for t, a in zip(cell["template"], accepted)], index=cell.index)
+    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric."""
+    said = cell["answers"].map(list).explode()
+    most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
+    asked = pd.DataFrame(cell[["choices", "answers", "template"]]).assign(example_id=range(len(cell)), response=cell["template"].map(most))
+    return metrics.judge(asked, datasets.card(cell["tested_on"].iloc[0]).metric)["value"]
 
 
 def _chance(cell: pd.DataFrame) -> pd.Series:

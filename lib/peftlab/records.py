@@ -21,6 +21,7 @@ from peftlab.run import PROTOCOL, Run
 SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
 CHECKPOINT = ".checkpoint.safetensors"
+DRAWING = ("pictures", "questions", "icons", "knowledge", "maps")  # modules that the sets drawn from the pack are made by, beside their own
 PROBED = "scenes"  # the data set whose test pictures are probed, by all probes but those that bring pictures of their own
 
 
@@ -124,7 +125,7 @@ def is_prepared(dataset: str) -> bool:
 def _source(dataset: str) -> dict[str, Any]:
     """What prepared examples depend on: the content of the pack or of a user's files, the card, the code that draws or reads them, the protocol."""
     digest, code, card = hashlib.sha256(), Path(datasets.__file__).parent, datasets.card(dataset)
-    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (("rows",) if card.module else ("pictures", "questions")))]
+    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (("rows",) if card.module else DRAWING))]
     top = paths.pack() if card.source == datasets.PACK else paths.root()
     for file in datasets.files(dataset):
         about = file.stat()
