@@ -1,11 +1,12 @@
 """Frames of estimates from a made-up study, and what they refuse."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from peftlab import estimates, records, stats
+from peftlab import estimates, metrics, records, stats
 
 
 @pytest.fixture
@@ -145,3 +146,52 @@ def test_a_study_without_controls_has_costs(study: Path) -> None:
     costs[costs["train_pictures"] == "true"].to_csv(study / "costs.csv", index=False)
     frame = estimates.costs(records.read_results("smoke").costs)
     assert set(frame["method"]) == {"connector", "full", "lora", "ia3", "adapter", "prefix"} and frame["seconds"].gt(0).all()
+
+
+# ---------------------------------------------------------------- metrics beside accuracy
+
+
+@pytest.fixture
+def captioned(answers: pd.DataFrame) -> pd.DataFrame:
+    """The study with Scenes scored by CIDEr-D, each answer worth more than an accuracy can be."""
+    mine = answers["tested_on"] == "scenes"
+    other = answers[mine].assign(dataset="facts", tested_on="facts")
+    return pd.concat([answers.assign(value=answers["value"].where(~mine, 150 + answers["value"]), metric=answers["metric"].where(~mine, "cider")), other])
+
+
+def test_an_interval_is_cut_at_what_its_metric_can_be(captioned: pd.DataFrame) -> None:
+    frame = estimates.scores(captioned).set_index(["dataset", "method", "connector"])
+    row = frame.loc["scenes", "lora", "tuned"]
+    assert row["metric"] == "cider" and 150 < row["low"] < row["mean"] < row["high"] < 250
+    assert estimates.scores(captioned.assign(value=1000.0 - 9 * (captioned["example_id"] == "evaluate-1"))).query("metric == 'cider'")["high"].max() == 1000
+    right = captioned[captioned["metric"] == "exact"].assign(value=lambda f: 100.0 * (f["example_id"] != "evaluate-1"))
+    assert estimates.scores(right)["high"].max() == 100
+
+
+def test_a_mean_over_sets_holds_no_cider(captioned: pd.DataFrame) -> None:
+    frame = estimates.averages(captioned).set_index(["group", "method", "connector"])
+    facts = estimates.scores(captioned).set_index(["dataset", "method", "connector"]).loc["facts", "lora", "tuned"]
+    assert frame.loc[("seen", "lora", "tuned"), ["datasets", "metric"]].tolist() == [1, "exact"]
+    assert frame.loc[("seen", "lora", "tuned"), "mean"] == pytest.approx(facts["mean"])
+    assert set(estimates.averages_to_base(captioned)["metric"]) == {"exact"}
+    assert set(estimates.one_scale(estimates.scores(captioned))["dataset"]) == {"facts", "icons_choice"}
+    alone = captioned[captioned["tested_on"] == "scenes"]
+    assert estimates.averages(alone)["mean"].min() > 100, "a study of captions alone has its own mean"
+    assert "chance" not in set(estimates.baselines(captioned).query("dataset == 'scenes'")["baseline"])
+
+
+def test_the_best_is_the_lowest_where_less_is_better(answers: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = estimates.scores(answers).query("dataset == 'scenes' and method != 'none'").sort_values("mean")
+    key = ["method", "connector"]
+    left = estimates.to_best(answers).query("dataset == 'scenes'")[key].apply(tuple, axis=1)
+    assert tuple(tuned.iloc[-1][key]) not in set(left)
+    monkeypatch.setitem(metrics.METRICS, "exact", replace(metrics.METRICS["exact"], higher_is_better=False))
+    left = estimates.to_best(answers).query("dataset == 'scenes'")[key].apply(tuple, axis=1)
+    assert tuple(tuned.iloc[0][key]) not in set(left) and tuple(tuned.iloc[-1][key]) in set(left)
+
+
+def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFrame) -> None:
+    cell = answers.query("tested_on == 'scenes' and method == 'none' and test_pictures == 'true' and stage == 'evaluate'")
+    soft = cell.assign(metric="vqa", answers=[[a[0]] * 2 + ["grey thing"] * 8 for a in cell["answers"]])
+    assert estimates.baselines(soft).set_index("baseline").loc["majority", "mean"] == pytest.approx(100)
+    assert estimates.baselines(soft.assign(answers=[[a[0]] * 2 + [f"no {i}-{j}" for j in range(8)] for i, a in enumerate(cell["answers"])])).set_index("baseline").loc["majority", "mean"] < 60

@@ -330,7 +330,7 @@ def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"stages": 1}, "is of other results")],
+    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"scored": {"commit": "0", "dirty": True}}, "scored again by uncommitted code"), ({"stages": 1}, "is of other results")],
 )
 def test_publish_refuses_what_cannot_be_traced(project: Path, change: dict[str, Any], message: str) -> None:
     file = paths.results() / "smoke" / "provenance.json"

@@ -11,7 +11,7 @@ from peftlab import datasets, methods, metrics, models, stats, style
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
 HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "quantisation", "train_pictures")
 LEVEL = 95  # per cent: of every interval
-QUESTION = ["tested_on", "picture_id", "asset", "template", "answers", "choices"]
+QUESTION = ["tested_on", "metric", "picture_id", "asset", "template", "answers", "choices"]
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
 
 
@@ -48,11 +48,12 @@ def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
 
 
 def _score(cell: pd.DataFrame) -> dict[str, Any]:
-    """A mean with its interval, cut at what a share can be, n, the unparsed answers and the seeds."""
+    """A mean with its interval, cut at what the metric can be, n, the unparsed answers, the seeds, and the metric where it is one."""
     found = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"]))
     if found["low"] is not None:
-        found |= {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
-    return found | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0])}
+        most = [metrics.metric(name).most for name in cell["metric"].unique()]
+        found |= {"low": max(0.0, found["low"]), "high": found["high"] if None in most else min(max(most), found["high"])}
+    return found | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(cell["metric"])}
 
 
 def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
@@ -68,13 +69,25 @@ def group(model: str, dataset: str) -> str:
     return "seen" if dataset in models.card(model).seen else "unseen"
 
 
+def one_scale(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that an axis or an average can hold together: those of metrics from 0 to 100, or all where none or one metric is there.
+
+    CIDEr can be above 100: its mean with an accuracy would depend on the scale.
+    """
+    named = frame["metric"].dropna().unique() if "metric" in frame else []
+    shares = [name for name in named if metrics.metric(name).is_share]
+    return frame[frame["metric"].isin(shares)] if shares and len(named) > 1 else frame
+
+
 def scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A row per model, method, connector and data set: mean in %, interval, n, clusters, unparsed, seeds, group."""
+    """A row per model, method, connector and data set: mean in the unit of the metric, interval, n, clusters, unparsed, seeds, metric, group."""
     return _sorted({**_named(key), **_score(cell), "group": group(key[0], key[3])} for key, cell in cells(predictions).items())
 
 
 def _groups(found: Cells) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Every model, method and connector on all data sets of a group together; those that lack one are left out."""
+    """Every model, method and connector on all data sets of a group together, of `one_scale`; those that lack one are left out."""
+    kept = set(one_scale(pd.DataFrame({"metric": {key[3]: cell["metric"].iloc[0] for key, cell in found.items()}})).index)
+    found = {key: cell for key, cell in found.items() if key[3] in kept}
     whole = {(key[0], group(key[0], key[3])): {k[3] for k in found if k[0] == key[0] and group(k[0], k[3]) == group(key[0], key[3])} for key in found}
     for model, method, connector in dict.fromkeys(key[:3] for key in found):
         for (of, name), sets in whole.items():
@@ -101,7 +114,8 @@ def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
                 rows.append({"model": key[0], "dataset": key[3], "baseline": pictures, **_score(cell)})
     asked = {(key[0], key[3]): cell for key, cell in cells(predictions).items()}
     for (model, dataset), cell in asked.items():
-        for name, value in (("majority", _majority), ("chance", _chance)):
+        share = metrics.metric(cell["metric"].iloc[0]).is_share
+        for name, value in (("majority", _majority), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
             found = _score(cell.assign(value=value(cell), unparsed=0.0))
             rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
     frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
@@ -113,10 +127,11 @@ def _accepted(cell: pd.DataFrame) -> pd.Series:
 
 
 def _majority(cell: pd.DataFrame) -> pd.Series:
-    """100 where the template's most frequent answer is accepted, else 0."""
-    accepted = _accepted(cell)
-    counts = accepted.explode().groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable").idxmax())
-    return 100.0 * pd.Series([counts[t] in a for t, a in zip(cell["template"], accepted)], index=cell.index)
+    """What always giving the template's most frequent answer would earn."""
+    counts = _accepted(cell).explode().groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable").idxmax())
+    how = metrics.metric(cell["metric"].iloc[0])
+    said = [how.parse(counts[t], (), t) or counts[t] for t in cell["template"]]
+    return pd.Series(how.earns(said, cell, cell), index=cell.index)
 
 
 def _chance(cell: pd.DataFrame) -> pd.Series:
@@ -127,8 +142,8 @@ def _chance(cell: pd.DataFrame) -> pd.Series:
 
 
 def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d)} for names, a, b in pairs]
-    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict"])
+    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"])} for names, a, b in pairs]
+    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict", "metric"])
 
 
 def verdict(difference: stats.Interval) -> str:
@@ -190,14 +205,19 @@ def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_best(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences, on each data set, of every other tuned model to the one with the highest mean."""
+    """Paired differences, on each data set, of every other tuned model to the one with the best mean, the highest unless its metric is better low."""
     found = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
     best: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for key, cell in found.items():
         place = (key[0], key[3])
-        if place not in best or cell["value"].mean() > found[best[place]]["value"].mean():
+        if place not in best or _sign(cell) * (cell["value"].mean() - found[best[place]]["value"].mean()) > 0:
             best[place] = key
     return _differences((_named(key), cell, found[best[key[0], key[3]]]) for key, cell in found.items() if key != best[key[0], key[3]])
+
+
+def _sign(cell: pd.DataFrame) -> int:
+    """-1 where less is better."""
+    return -1 if metrics.metric(cell["metric"].iloc[0]).higher_is_better is False else 1
 
 
 def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:

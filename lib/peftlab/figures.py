@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from peftlab import paths, style
+from peftlab import metrics, paths, style
 
 WIDTH = 6.3  # inches: the text width of the report
 APART = 0.17  # rows between the two states of the connector of one method
@@ -27,12 +27,19 @@ def main_results(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         lines = scores[scores["dataset"] == block["dataset"]]
         for row in lines[(lines["method"] == "none") | lines["method"].isna()].to_dict("records"):
             _line(ax, row, block)
-    ax.set_xlabel("Accuracy (%), 95 % interval")
+    ax.set_xlabel(f"{_quantity(scores)}, 95 % interval")
     ax.set_xlim(left=0)
     base = Line2D([], [], color=style.BASE, linestyle="--", label="untouched base")
     dots = [Line2D([], [], color=style.BASE, linestyle=dash, label=style.label("baseline", b)) for b, dash in DASHES.items() if "baseline" in scores and b in set(scores["baseline"])]
     _legend(ax, [base, *dots])
     return ax
+
+
+def _quantity(frame: pd.DataFrame) -> str:
+    """What the axis of a frame's means shows: the one metric with its unit, or accuracy."""
+    named = frame["metric"].dropna().unique() if "metric" in frame else []
+    how = metrics.metric(named[0]) if len(named) == 1 else metrics.metric("exact")
+    return f"{how.label} ({how.unit})"
 
 
 DASHES: dict[str, Any] = {"majority": (0, (4, 1.5, 1, 1.5)), "chance": ":"}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from peftlab import style
+from peftlab import metrics, style
 from peftlab.tables import BYTES, PARAMETERS, bounds, number, scaled
 
 Facts = dict[str, dict[str, Any]]
@@ -26,7 +26,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _share(row: Row) -> str:
-    return f"{number(row['mean'])}\u00a0%" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
+    unit = metrics.metric(row.get("metric") or "exact").unit
+    return f"{number(row['mean'])}\u00a0{unit}" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
 
 
 def _points(row: Row) -> str:
@@ -54,18 +55,24 @@ def best(facts: Facts) -> list[str]:
     said, main = [], facts["main_results"]
     for dataset in _sets(facts):
         mine = [r for r in main["scores"] if r["dataset"] == dataset]
-        top = max((r for r in mine if r["method"] != "none"), key=lambda r: r["mean"])
+        less = _less_is_better(mine[0])
+        top = (min if less else max)((r for r in mine if r["method"] != "none"), key=lambda r: r["mean"])
         base = [f"the untouched base has {_share(r)}" for r in mine if r["method"] == "none"]
         names = {b["baseline"]: b for b in main["baselines"] if b["dataset"] == dataset}
         others = [f"{word} {_share(names[b])}" for b, word in (("majority", "always giving the most frequent answer"), ("chance", "chance")) if b in names]
-        text = f"On {_place(top)}, {top['group']} by the base, the highest mean is that of {arm(top)}: {_share(top)}, n\u00a0=\u00a0{number(top['n'], 0)}"
+        text = f"On {_place(top)}, {top['group']} by the base, the {'lowest, and best,' if less else 'highest'} mean is that of {arm(top)}: {_share(top)}, n\u00a0=\u00a0{number(top['n'], 0)}"
         said.append("; ".join([text, *base, *others]) + ".")
         counts = main["to_best_tally"].get(dataset)
         if counts:
             others_, sure = many(counts["all"], "tuned model", "tuned models"), counts[SURE]
             open_ = f"The order is not settled: {sure} of the other {others_} {'is' if sure == 1 else 'are'} not distinguishable from it."
-            said.append(open_ if sure else "The only other tuned model is below it." if counts["all"] == 1 else f"Each of the other {others_} is below it.")
+            side = "above" if less else "below"
+            said.append(open_ if sure else f"The only other tuned model is {side} it." if counts["all"] == 1 else f"Each of the other {others_} is {side} it.")
     return said
+
+
+def _less_is_better(row: Row) -> bool:
+    return metrics.metric(row.get("metric") or "exact").higher_is_better is False
 
 
 def above_chance(facts: Facts) -> list[str]:
@@ -202,7 +209,7 @@ def failed(facts: Facts) -> list[str]:
         if r["group"] == "seen" and r["verdict"] != "higher":
             said.append(f"The untouched base is not above {BLIND[r['baseline']]} on {_place(r)}, which it has seen: {_points(r)}.")
     for r in main["to_base"]:
-        if r["verdict"] == "lower":
+        if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
     for r in main["to_shuffled"]:
         if r["verdict"] != "higher":

@@ -359,6 +359,8 @@ def publish(study: str) -> list[Path]:
         raise FileNotFoundError(f"study {study!r} is not collected here: run `python -m peftlab report {study}`")
     if origins["dirty"] != [False] or None in origins["commits"]:
         raise ValueError(f"results of {study!r} come from uncommitted code: run them again from a clean commit")
+    if origins.get("scored", {"dirty": False})["dirty"] is not False:
+        raise ValueError(f"results of {study!r} were scored again by uncommitted code: rescore them from a clean commit")
     if origins["protocol"] != [PROTOCOL]:
         raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
     if records.read_facts(study)["provenance"] != {"study": study, **origins}:

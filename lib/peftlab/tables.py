@@ -146,12 +146,15 @@ def _lookup(frame: pd.DataFrame, *keys: str) -> Callable[..., dict[str, Any] | N
 
 
 def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> Table:
-    """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule."""
-    sets = scores[["dataset", "group", "n"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
-    tuned = set(averages.loc[averages["method"] != "none", "group"])
-    groups = [g for g in ("seen", "unseen") if g in tuned and sum(s["group"] == g for s in sets) > 1]
-    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
-    head += [Cell(f"Mean {g}", f"{sum(s['group'] == g for s in sets)} sets") for g in groups] + ["Unparsed"]
+    """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule.
+
+    A data set of another metric than accuracy in per cent says so in the head, and is in no average unless all are of it.
+    """
+    sets = scores[["dataset", "group", "n", "metric"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
+    held = averages[averages["method"] != "none"].drop_duplicates("group").set_index("group")["datasets"].to_dict() if len(averages) else {}
+    groups = [g for g in ("seen", "unseen") if held.get(g, 0) > 1]
+    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
+    head += [Cell(f"Mean {g}", f"{number(held[g], 0)} sets") for g in groups] + ["Unparsed"]
     score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
     for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
         key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
@@ -161,6 +164,11 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
         mine = [row(name, s["dataset"]) for s in sets]
         rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
     return Table(tuple(head), tuple(rows), "ll" + "r" * (len(head) - 2), rules)
+
+
+def _unit(metric: str) -> str:
+    how = metrics.metric(metric)
+    return "" if how.is_share and how.label == metrics.metric("exact").label else f"{how.label}, "
 
 
 def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:

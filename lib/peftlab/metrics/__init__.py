@@ -17,17 +17,24 @@ OUTCOMES = ("right", "wrong", "unparsed")
 
 
 Parsed = Sequence[str | None]
-Answers = Sequence[tuple[str, ...]]
+
+
+def _all_or_nothing(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [100.0 * (said in {normalise(a) for a in answers}) for said, answers in zip(parsed, rows["answers"], strict=True)]
 
 
 @dataclass(frozen=True)
 class Metric:
     """How a column of answers becomes a number.
 
-    ``parse(response, choices, template)`` reads one answer, None where it cannot be read; ``score`` takes judged predictions
+    ``parse(response, choices, template)`` reads one answer, None where it cannot be read, unless ``reads(rows, whole)`` reads them all;
+    ``score`` takes judged predictions
     (columns ``parsed``, ``outcome``, ``value``, ``answers``) to a value in ``unit``, None where it is undefined;
-    ``higher_is_better`` is None where neither direction is. ``earns(parsed, answers)`` is what each of the answers is worth (None: unparsed), all
-    or nothing, 100 or 0, unless a metric says otherwise; they come together because what a word of a caption is worth depends on the others.
+    ``higher_is_better`` is None where neither direction is. ``earns(parsed, rows, whole)`` is what each of the answers is worth (None: unparsed), all
+    or nothing, 100 or 0, unless a metric says otherwise. ``most`` is the highest value there is, None where there is none: averages over data
+    sets are taken of those of 100 only. ``relative`` says that an answer's worth depends on the other questions of its data set: `whole`
+    are those of the whole test set, however few of them were asked. ``needs`` names a column of predictions that not all have: rows without it
+    are left out.
     """
 
     name: str
@@ -36,7 +43,16 @@ class Metric:
     higher_is_better: bool | None
     parse: Callable[[str, tuple[str, ...], str], str | None]
     score: Callable[[pd.DataFrame], float | None]
-    earns: Callable[[Parsed, Answers], list[float]] = lambda parsed, answers: [100.0 * (p in {normalise(a) for a in r}) for p, r in zip(parsed, answers, strict=True)]
+    earns: Callable[[Parsed, pd.DataFrame, pd.DataFrame], list[float]] = _all_or_nothing
+    most: float | None = 100.0
+    relative: bool = False
+    needs: str | None = None
+    reads: Callable[[pd.DataFrame, pd.DataFrame], list[str | None]] | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its values go from 0 to 100, so that those of several data sets have a mean."""
+        return self.most == 100
 
 
 def normalise(text: str) -> str:
@@ -86,16 +102,22 @@ def _vqa(response: str, choices: tuple[str, ...], template: str) -> str | None:
     return rules.vqa_answer(response) or None
 
 
-def _soft(parsed: Parsed, answers: Answers) -> list[float]:
-    return [0.0 if said is None else rules.vqa_accuracy(said, accepted) for said, accepted in zip(parsed, answers, strict=True)]
+def _soft(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [0.0 if said is None else rules.vqa_accuracy(said, accepted) for said, accepted in zip(parsed, rows["answers"], strict=True)]
 
 
 def _caption(response: str, choices: tuple[str, ...], template: str) -> str | None:
     return " ".join(captions.tokens(response)) or None
 
 
-def _cider(parsed: Parsed, answers: Answers) -> list[float]:
-    return captions.cider([(said or "").split() for said in parsed], [[captions.tokens(a) for a in accepted] for accepted in answers])
+def _words(parsed: Parsed, rows: pd.DataFrame) -> tuple[list[list[str]], list[list[list[str]]]]:
+    return [(said or "").split() for said in parsed], [[captions.tokens(a) for a in accepted] for accepted in rows["answers"]]
+
+
+def _cider(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    said, references = _words(parsed, rows)
+    corpus = None if whole is rows else captions.frequencies([[captions.tokens(a) for a in accepted] for accepted in whole["answers"]])
+    return captions.cider(said, references, corpus=corpus)
 
 
 def _accuracy(judged: pd.DataFrame) -> float | None:
@@ -138,7 +160,7 @@ METRICS: dict[str, Metric] = {
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
         Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, _soft),
-        Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider),
+        Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider, most=captions.MOST, relative=True),
         Metric("letter", "Accuracy (letter)", "%", True, _letter, _accuracy),
         Metric("letter_or_name", "Accuracy", "%", True, _letter_or_name, _accuracy),
         Metric("pope_official", "Accuracy (POPE)", "%", True, lambda response, *_: rules.pope_official(response), _accuracy),
@@ -152,7 +174,15 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
+# By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
+SHOWN: dict[str, tuple[str, ...]] = {"presence": PROBE}
+
+
+def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics reported of answers whose data set has metric `name`, or which probe `name` got: those that `predictions` have the columns for."""
+    return tuple(m for m in SHOWN.get(name, (name,)) if (needs := metric(m).needs) is None or (needs in predictions and predictions[needs].notna().any()))
 
 
 def metric(name: str) -> Metric:
@@ -167,29 +197,42 @@ def parse(response: str, choices: Iterable[str] = (), template: str = "", *, nam
     return metric(name).parse(response, tuple(choices), template)
 
 
-def judge(predictions: pd.DataFrame, name: str = "exact") -> pd.DataFrame:
+def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None) -> pd.DataFrame:
     """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (in the metric's unit) per example.
 
-    Right is what earns anything. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
+    `whole` are the questions of the whole test set (`records.read_references`), for a metric of `RELATIVE` that is asked about a part of it;
+    by default the predictions themselves. Right is what earns anything. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
     on no examples and on an example_id that occurs twice.
     """
     how = metric(name)
+    if how.needs is not None:
+        there = predictions[how.needs].notna() if how.needs in predictions else pd.Series(False, index=predictions.index)
+        whole, predictions = predictions if whole is None else whole, predictions[there]
     if predictions.empty:
-        raise ValueError(f"{name} of no examples: there is nothing to judge")
+        raise ValueError(f"{name} of no examples{f' with {how.needs}' if how.needs else ''}: there is nothing to judge")
     double = predictions["example_id"][predictions["example_id"].duplicated()]
     if len(double):
         raise ValueError(f"example_id {double.iloc[0]!r} occurs twice: judge one run on one data set at a time")
+    whole = predictions if whole is None else whole
+    parsed = how.reads(predictions, whole) if how.reads else _read(predictions, how)
+    values = how.earns(parsed, predictions, whole)
+    outcomes = ["unparsed" if said is None else "right" if value else "wrong" for said, value in zip(parsed, values, strict=True)]
+    return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values, metric=name)
+
+
+def _read(predictions: pd.DataFrame, how: Metric) -> list[str | None]:
+    """What every response says, by the metric; a question whose accepted answers are yes or no has these choices."""
     parsed = []
     for response, choices, answers, template in zip(*(predictions[c] for c in ("response", "choices", "answers", "template"))):
         accepted = {normalise(a) for a in answers}
         closed = tuple(choices) or (YES_NO if accepted <= set(YES_NO) else ())
         parsed.append(how.parse(response, closed, template))
-    values = how.earns(parsed, [tuple(answers) for answers in predictions["answers"]])
-    outcomes = ["unparsed" if said is None else "right" if value else "wrong" for said, value in zip(parsed, values, strict=True)]
-    return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values)
+    return parsed
 
 
-def score(predictions: pd.DataFrame, name: str = "exact") -> dict[str, float | int | None]:
-    """The value of metric `name` on predictions (judged here unless they are), with n and the number unparsed."""
-    judged = predictions if "outcome" in predictions.columns and len(predictions) else judge(predictions, name)
-    return {"value": metric(name).score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}
+def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None) -> dict[str, float | int | None]:
+    """The value of metric `name` on predictions, with n and the number unparsed; judged here unless they are, by a metric that reads alike."""
+    how, by = metric(name), METRICS.get(predictions["metric"].iloc[0]) if "metric" in predictions and len(predictions) else None
+    same = by is not None and (by.parse, by.reads, by.earns, by.needs) == (how.parse, how.reads, how.earns, how.needs)
+    judged = predictions if same else judge(predictions, name, whole=whole)
+    return {"value": how.score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 Grams = Counter[tuple[str, ...]]
 LONGEST = 4  # words of an n-gram, at most
+MOST = 1000.0  # of CIDEr-D times 100
 SPREAD = 6.0  # of the penalty on a difference in length, in words
 
 
