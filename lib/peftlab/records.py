@@ -331,13 +331,22 @@ def open_stage(run: Run, stage: str, *, inputs: dict[str, Any], again: bool = Fa
 PREDICTION_COLUMNS = ("example_id", "picture_id", "asset", "template", "phrasing", "question", "choices", "answers", "response")
 
 
-def predictions(examples: Iterable[Example], responses: Iterable[str]) -> pd.DataFrame:
-    """A row per example: ids, clusters, question, choices and answers (lists), and the raw response."""
+def predictions(examples: Sequence[Example], responses: Iterable[str], *, likelihoods: Sequence[list[float] | None] | None = None) -> pd.DataFrame:
+    """A row per example: ids, clusters, question, choices and answers (lists), and the raw response.
+
+    Where any picture's objects are known there is a column ``objects``, and with `likelihoods` (of each choice, None for a question
+    without) a column ``likelihoods``: lists too. Answers kept before there were such columns are read as they are.
+    """
     rows = [
         {**{c: getattr(e, c) for c in PREDICTION_COLUMNS[:6]}, "choices": list(e.choices), "answers": list(e.answers), "response": r}
         for e, r in zip(examples, responses, strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    if any(e.objects for e in examples):
+        frame["objects"] = [list(e.objects) for e in examples]
+    if likelihoods is not None and any(likelihoods):
+        frame["likelihoods"] = pd.Series([found or None for _, found in zip(examples, likelihoods, strict=True)], dtype=object)
+    return frame
 
 
 # ---------------------------------------------------------------- collected studies

@@ -90,5 +90,7 @@ def test_nothing_and_doubles_raise() -> None:
 
 
 def test_every_metric_says_its_unit_and_direction() -> None:
-    assert all(name == m.name and m.unit == ("points" if name == "cider" else "%") and m.label for name, m in metrics.METRICS.items())
+    units = {"cider": "points", "caption_words": "words"}
+    assert all(name == m.name and m.unit == units.get(name, "%") and m.label for name, m in metrics.METRICS.items())
+    assert all(m.is_share == (m.unit == "%") for m in metrics.METRICS.values())
     assert metrics.METRICS["yes_rate"].higher_is_better is None

@@ -7,10 +7,11 @@ of its own, because fine-tuning changes the style of answers and a scorer that g
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from peftlab.metrics import captions, rules
+from peftlab.metrics import captions, chair, rules
 
 YES_NO = ("yes", "no")
 OUTCOMES = ("right", "wrong", "unparsed")
@@ -120,6 +121,62 @@ def _cider(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[floa
     return captions.cider(said, references, corpus=corpus)
 
 
+def _rouge(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return captions.rouge_l(*_words(parsed, rows))
+
+
+def _bleu(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return captions.sentence_bleu(*_words(parsed, rows))
+
+
+def _corpus_bleu(judged: pd.DataFrame) -> float | None:
+    return captions.bleu(*_words(judged["parsed"], judged))
+
+
+def _named(rows: pd.DataFrame, whole: pd.DataFrame) -> list[str | None]:
+    """The objects a caption names, of all that the test set's pictures hold; "" where it names none, None where it says nothing."""
+    known = chair.nouns(sorted({name for objects in whole["objects"] for name in objects}))
+    return [SEVERAL.join(chair.named(response, known)) if captions.tokens(response) else None for response in rows["response"]]
+
+
+SEVERAL = "; "  # between the objects that a caption names
+
+
+def mentions(judged: pd.DataFrame) -> pd.DataFrame:
+    """Of captions judged by a metric of objects: how many objects each names (`named`), invents, recalls, and how many are there (`present`)."""
+    rows = []
+    for said, objects in zip(judged["parsed"], judged["objects"], strict=True):
+        things, there = said.split(SEVERAL) if isinstance(said, str) and said else [], set(objects)
+        rows.append((len(things), sum(t not in there for t in things), len(there & set(things)), len(there)))
+    return pd.DataFrame(rows, index=judged.index, columns=["named", "invented", "recalled", "present"])
+
+
+def _of(part: str, whole: str | None) -> Callable[[Parsed, pd.DataFrame, pd.DataFrame], list[float]]:
+    """What a caption earns: 100 where `part` of its mentions is not zero, or its share of `whole`, 0 of nothing."""
+
+    def earns(parsed: Parsed, rows: pd.DataFrame, _: pd.DataFrame) -> list[float]:
+        found = mentions(rows.assign(parsed=parsed))
+        return [100.0 * (p / w if w else 0) for p, w in zip(found[part], found[whole])] if whole else [100.0 * bool(p) for p in found[part]]
+
+    return earns
+
+
+def _ratio(part: str, whole: str) -> Callable[[pd.DataFrame], float | None]:
+    def score(judged: pd.DataFrame) -> float | None:
+        found = mentions(judged)[[part, whole]].sum()
+        return float(100 * found[part] / found[whole]) if found[whole] else None
+
+    return score
+
+
+def _length(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [float(len((said or "").split())) for said in parsed]
+
+
+def _unread(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    raise TypeError("this metric reads all answers together")
+
+
 def _accuracy(judged: pd.DataFrame) -> float | None:
     return float(judged["value"].mean())
 
@@ -155,12 +212,20 @@ def _yes_rate(judged: pd.DataFrame) -> float | None:
     return float(100 * (judged["parsed"] == "yes").mean())
 
 
+OBJECTS: dict[str, Any] = {"relative": True, "needs": "objects", "reads": _named}
+
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
         Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, _soft),
         Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider, most=captions.MOST, relative=True),
+        Metric("bleu_4", "BLEU-4", "%", True, _caption, _corpus_bleu, _bleu),
+        Metric("rouge_l", "ROUGE-L", "%", True, _caption, _accuracy, _rouge),
+        Metric("chair_s", "CHAIR-s", "%", False, _unread, _accuracy, _of("invented", None), **OBJECTS),
+        Metric("chair_i", "CHAIR-i", "%", False, _unread, _ratio("invented", "named"), _of("invented", "named"), **OBJECTS),
+        Metric("object_recall", "Objects named", "%", True, _unread, _ratio("recalled", "present"), _of("recalled", "present"), **OBJECTS),
+        Metric("caption_words", "Words", "words", None, _caption, _accuracy, _length, most=None),
         Metric("letter", "Accuracy (letter)", "%", True, _letter, _accuracy),
         Metric("letter_or_name", "Accuracy", "%", True, _letter_or_name, _accuracy),
         Metric("pope_official", "Accuracy (POPE)", "%", True, lambda response, *_: rules.pope_official(response), _accuracy),
@@ -177,7 +242,7 @@ METRICS: dict[str, Metric] = {
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
 # By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
-SHOWN: dict[str, tuple[str, ...]] = {"presence": PROBE}
+SHOWN: dict[str, tuple[str, ...]] = {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "captions": ("chair_s", "chair_i", "object_recall", "caption_words")}
 
 
 def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:
@@ -201,7 +266,7 @@ def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (in the metric's unit) per example.
 
     `whole` are the questions of the whole test set (`records.read_references`), for a metric of `RELATIVE` that is asked about a part of it;
-    by default the predictions themselves. Right is what earns anything. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
+    by default the predictions themselves. Right is what earns anything, or nothing where less is better. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
     on no examples and on an example_id that occurs twice.
     """
     how = metric(name)
@@ -216,7 +281,8 @@ def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     whole = predictions if whole is None else whole
     parsed = how.reads(predictions, whole) if how.reads else _read(predictions, how)
     values = how.earns(parsed, predictions, whole)
-    outcomes = ["unparsed" if said is None else "right" if value else "wrong" for said, value in zip(parsed, values, strict=True)]
+    good = how.higher_is_better is not False
+    outcomes = ["unparsed" if said is None else "right" if bool(value) == good else "wrong" for said, value in zip(parsed, values, strict=True)]
     return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values, metric=name)
 
 
