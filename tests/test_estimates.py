@@ -1,8 +1,10 @@
 """Frames of estimates from a made-up study, and what they refuse."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -195,3 +197,96 @@ def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFra
     soft = cell.assign(metric="vqa", answers=[[a[0]] * 2 + ["grey thing"] * 8 for a in cell["answers"]])
     assert estimates.baselines(soft).set_index("baseline").loc["majority", "mean"] == pytest.approx(100)
     assert estimates.baselines(soft.assign(answers=[[a[0]] * 2 + [f"no {i}-{j}" for j in range(8)] for i, a in enumerate(cell["answers"])])).set_index("baseline").loc["majority", "mean"] < 60
+
+
+# ---------------------------------------------------------------- forgetting
+
+
+@pytest.fixture
+def kept(study: Path, ask: Callable[..., None]) -> records.Results:
+    """The study with its models, tuned on icons, asked about three seen sets."""
+    ask(study)
+    return records.read_results("smoke")
+
+
+def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: records.Results) -> None:
+    frame = estimates.forgetting(kept.predictions)
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
+    means = rows.groupby(["method", "connector", "tested_on"])["value"].mean()
+    assert len(frame) == 12 * 8 and set(frame["dataset"]) == {"icons_choice"}
+    by = frame.set_index(["method", "connector", "part"])
+    for method, connector in {(m, c) for m, c, _ in by.index}:
+        each = means[method, connector]
+        source, target = each[["scenes", "facts", "titles"]].mean(), each["icons_choice"]
+        expected = {**each, "A_S": source, "A_T": target, "H": 2 * source * target / (source + target), "O": (source + target) / 2}
+        mine = by.loc[method, connector]
+        assert mine["mean"].to_dict() == pytest.approx(expected)
+        assert (mine["low"] < mine["mean"]).all() and (mine["mean"] < mine["high"]).all()
+        if method != "none":
+            base = by.loc["none", "frozen"]["mean"]
+            assert (mine["mean"] - mine["difference"]).to_dict() == pytest.approx(base.to_dict())
+            assert (mine["verdict"] == ["higher" if low > 0 else "lower" if high < 0 else "not distinguishable" for low, high in zip(mine["difference_low"], mine["difference_high"])]).all()
+    assert dict(frame[["part", "kind"]].drop_duplicates().to_numpy()) == {"icons_choice": "target", **dict.fromkeys(("scenes", "facts", "titles"), "seen"), **dict.fromkeys(estimates.MEANS, "mean")}
+
+
+def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: records.Results) -> None:
+    by = estimates.forgetting(kept.predictions).set_index(["method", "connector", "part"])
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
+    rows = rows.assign(question_id=rows["tested_on"] + rows["example_id"])
+    mine, base = (rows.query("method == @m and connector == @c") for m, c in (("lora", "tuned"), ("none", "frozen")))
+    for part, sets in {"scenes": ["scenes"], "A_T": ["icons_choice"], "A_S": ["scenes", "facts", "titles"]}.items():
+        a, b = (f[f["tested_on"].isin(sets)] for f in (mine, base))
+        level = stats.interval(a["value"], a["picture_id"], a["asset"], strata=a["tested_on"])
+        paired = stats.paired(a, b, "question_id", strata="tested_on")
+        row = by.loc["lora", "tuned", part]
+        assert row[["low", "high", "n", "clusters"]].tolist() == pytest.approx([max(0, level.low), min(100, level.high), level.n, level.clusters])
+        assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([paired.mean, paired.low, paired.high])
+
+
+def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: records.Results) -> None:
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice' and method == 'full' and connector == 'tuned'")
+    alone = pd.concat([rows.assign(picture_id=rows["tested_on"] + rows["example_id"], asset=rows["tested_on"] + rows["example_id"])])
+    row = estimates.forgetting(alone).set_index("part").loc["H"]
+    rng, values = np.random.default_rng(0), {name: part["value"].to_numpy() for name, part in rows.groupby("tested_on")}
+    drawn = []
+    for _ in range(2000):
+        mean = {name: rng.choice(v, len(v)).mean() for name, v in values.items()}
+        source = np.mean([mean[n] for n in ("scenes", "facts", "titles")])
+        drawn.append(2 * source * mean["icons_choice"] / (source + mean["icons_choice"]))
+    assert (row["high"] - row["low"]) / (2 * 1.97) == pytest.approx(np.std(drawn), rel=0.08)
+    assert pd.isna(row["difference"]), "there is no base to compare with"
+
+
+def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: records.Results, study: Path, ask: Callable[..., None]) -> None:
+    ask(study, "scenes", ("facts", "titles", "icons_choice"))
+    both = estimates.forgetting(records.read_results("smoke").predictions).set_index(["dataset", "method", "connector", "part"])
+    mine = both.loc["scenes", "lora", "tuned"]
+    assert mine.loc["A_S", "mean"] == pytest.approx(mine.loc[["facts", "titles"], "mean"].mean()) and mine.loc["icons_choice", "kind"] == "unseen"
+    less = estimates.forgetting(kept.predictions[kept.predictions["tested_on"] != "facts"])
+    assert set(less["part"]) == {"icons_choice", "scenes", "titles", "A_T"}
+    cider = kept.predictions.assign(metric=kept.predictions["metric"].where(kept.predictions["tested_on"] != "icons_choice", "cider"))
+    assert set(estimates.forgetting(cider)["part"]) == {"icons_choice", "scenes", "facts", "titles", "A_S"}
+    assert estimates.forgetting(kept.predictions[kept.predictions["tested_on"] == kept.predictions["dataset"]]).empty
+
+
+def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: records.Results) -> None:
+    rows = kept.predictions.query("dataset == 'icons_choice' and stage == 'evaluate'")
+    packed = rows[rows["method"].isin(["none", "lora"])].assign(quantisation="nf4")
+    packed = packed.assign(value=packed["value"].where(packed["method"] != "none", 0.0))
+    frame = estimates.forgetting(pd.concat([rows, packed])).set_index(["quantisation", "method", "connector", "part"])
+    assert frame.loc[("nf4", "lora", "frozen", "A_S"), "base"] == 0 and frame.loc[("none", "lora", "frozen", "A_S"), "base"] > 50
+    without = pd.concat([rows, packed[packed["method"] != "none"]])
+    assert pd.isna(estimates.forgetting(without).set_index(["quantisation", "method", "connector", "part"]).loc[("nf4", "lora", "frozen", "A_S"), "difference"])
+    other = rows.assign(example_id=rows["example_id"].where(rows["method"] != "none", "x" + rows["example_id"]))
+    with pytest.raises(ValueError, match="was asked of one of the two only"):
+        estimates.forgetting(other)
+
+
+def test_forgetting_of_text_is_paired_by_passage(kept: records.Results) -> None:
+    frame = estimates.text_forgetting(kept.texts).set_index(["method", "connector"])
+    assert len(frame) == 12
+    nats = (100 * 3 + 150 * 3.1 + 90 * 3.2) / 340
+    base, lora = frame.loc["none", "frozen"], frame.loc["lora", "tuned"]
+    assert base["mean"] == pytest.approx(np.exp(nats)) and base["low"] < base["mean"] < base["high"] and pd.isna(base["difference"]) and pd.isna(base["dataset"])
+    assert lora[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([0.2, 0.2, 0.2]) and lora["verdict"] == "higher" and lora["n"] == 340
+    assert estimates.text_forgetting(pd.DataFrame()).empty

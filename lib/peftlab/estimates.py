@@ -1,6 +1,7 @@
 """Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,23 @@ def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) 
         rows = rows[rows[axis] == level]
     found: Cells = {}
     for key, cell in rows.groupby(["model", "method", "connector", "dataset"], sort=False):
-        for axis in cell.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
-            values = cell[axis].drop_duplicates().tolist()
-            if len(values) > 1:
-                raise ValueError(f"{' / '.join(key)} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
-        if cell.duplicated(["seed", "example_id"]).any():
-            raise ValueError(f"{' / '.join(key)} has a question twice for one seed: a study asks each once")
-        each = cell.assign(unparsed=(cell["outcome"] == "unparsed").astype(float), seeds=cell["seed"].nunique()).groupby("example_id", sort=False)
-        merged = each[QUESTION].first().assign(**each[["value", "unparsed", "seeds"]].mean(), asked=each.size()).reset_index()
-        if (merged["asked"] != merged["seeds"]).any():
-            raise ValueError(f"{' / '.join(key)} asks some questions of some seeds only: use one test_size for the whole study")
-        found[key] = merged.assign(question_id=merged["tested_on"] + ":" + merged["example_id"])
+        found[key] = _averaged(cell, " / ".join(key))
     return found
+
+
+def _averaged(cell: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row per question, averaged over seeds; ValueError where the rows of the cell `name` are no one comparison."""
+    for axis in cell.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
+        values = cell[axis].drop_duplicates().tolist()
+        if len(values) > 1:
+            raise ValueError(f"{name} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
+    if cell.duplicated(["seed", "example_id"]).any():
+        raise ValueError(f"{name} has a question twice for one seed: a study asks each once")
+    each = cell.assign(unparsed=(cell["outcome"] == "unparsed").astype(float), seeds=cell["seed"].nunique()).groupby("example_id", sort=False)
+    merged = each[QUESTION].first().assign(**each[["value", "unparsed", "seeds"]].mean(), asked=each.size()).reset_index()
+    if (merged["asked"] != merged["seeds"]).any():
+        raise ValueError(f"{name} asks some questions of some seeds only: use one test_size for the whole study")
+    return merged.assign(question_id=merged["tested_on"] + ":" + merged["example_id"])
 
 
 def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
@@ -224,6 +230,145 @@ def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
     """How many differences of each data set are higher, lower and not distinguishable, and how many there are."""
     words = ("higher", "lower", "not distinguishable")
     return {d: {w: int((rows["verdict"] == w).sum()) for w in words} | {"all": len(rows)} for d, rows in frame.groupby("dataset", sort=False)}
+
+
+# ---------------------------------------------------------------- forgetting
+
+ARM = ["model", "quantisation", "precision", "method", "connector", "dataset"]
+MEANS = ("A_S", "A_T", "H", "O")  # source and target mean, their harmonic and arithmetic mean (Huang et al. 2025)
+
+
+def forgetting(predictions: pd.DataFrame) -> pd.DataFrame:
+    """What tuning on a data set left of the others: a row per tuned model and part, with the bare base's value and the paired difference to it.
+
+    A ``part`` is a data set tested on, or one of `MEANS`: A_S over the seen sets other than the target, A_T on the target, H and O of the
+    two; each is given only where all it needs was asked and goes from 0 to 100. ``kind`` is target, seen, unseen or mean. Columns: those
+    of `ARM`, mean, low, high, n, clusters, metric, base, difference, difference_low, difference_high, verdict. The base (method none) has
+    rows of its own for every target. It is the bare one of the model's own precision and quantisation, whatever run it was asked in.
+    Intervals of H are by the delta method.
+    """
+    rows = predictions[(predictions["stage"] == "evaluate") & (predictions["test_pictures"] == "true") & (predictions["train_pictures"] == "true")]
+    bare: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for key, mine in rows[rows["method"] == "none"].groupby([*ARM[:3], "tested_on", "dataset"], sort=False):
+        for _, one in mine.groupby("test_size", sort=False, dropna=False):
+            bare.setdefault(key[:4], []).append(_averaged(one, " / ".join(key)))
+    found = []
+    for key, mine in rows[rows["method"] != "none"].groupby(ARM, sort=False):
+        asked = {name: _averaged(cell, f"{' / '.join(key)} on {name}") for name, cell in mine.groupby("tested_on", sort=False)}
+        if set(asked) - {key[-1]}:
+            base = {name: _same_questions(cell, bare[*key[:3], name]) for name, cell in asked.items() if (*key[:3], name) in bare}
+            found += _left(dict(zip(ARM, key)), asked, base)
+    if not found:
+        return pd.DataFrame(columns=[*ARM, "part", "kind", "mean", "low", "high", "n", "clusters", "metric", "base", "difference", "difference_low", "difference_high", "verdict"])
+    frame = pd.DataFrame(found).drop_duplicates([*ARM, "part"])
+    return style.ordered(frame, ("model", "quantisation", "dataset", "method", "connector"))
+
+
+def _same_questions(cell: pd.DataFrame, others: list[pd.DataFrame]) -> pd.DataFrame:
+    """The one of `others` that was asked the questions of the cell; the first where none was, which a comparison then refuses."""
+    asked = set(cell["question_id"])
+    return next((other for other in others if set(other["question_id"]) == asked), others[0])
+
+
+def _left(names: dict[str, str], asked: Cells, base: Cells) -> Iterator[dict[str, Any]]:
+    """The rows of one tuned model, and of the base for the same target."""
+    target = names["dataset"]
+    shares = [name for name, cell in asked.items() if metrics.metric(cell["metric"].iloc[0]).is_share]
+    source = [name for name in models.card(names["model"]).seen if name != target]
+    whole = bool(source) and set(source) <= set(shares)
+    parts = {name: ("target" if name == target else group(names["model"], name), [name], "A_T") for name in asked}
+    parts |= {"A_S": ("mean", source, "A_S")} if whole else {}
+    parts |= {"A_T": ("mean", [target], "A_T")} if target in shares else {}
+    parts |= {m: ("mean", [*source, target], m) for m in ("H", "O")} if whole and target in shares else {}
+    for part, (kind, sets, how) in parts.items():
+        fixed = {"part": part, "kind": kind, "metric": asked[part]["metric"].iloc[0] if part in asked else None}
+        mine, other = _mean_of(asked, sets, how), _mean_of(base, sets, how) if set(sets) <= set(base) else None
+        more = {"base": None, "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        if other is not None:
+            difference = _difference(mine, other)
+            more = {"base": other.estimate, "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high, "verdict": verdict(difference)}
+            yield {**names, "method": "none", "connector": "frozen", **fixed, **_cut(other), **dict.fromkeys(more)}
+        yield {**names, **fixed, **_cut(mine), **more}
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A function of the means of data sets; `shares` has a row per question: question_id, picture_id, asset, share of its error."""
+
+    estimate: float
+    shares: pd.DataFrame
+    most: float | None
+
+
+def _mean_of(asked: Cells, sets: list[str], how: str) -> _Estimate:
+    """A_T or A_S: the mean of the sets' means; H and O: the harmonic and arithmetic mean of that of all but the last, and the last's."""
+    means = [asked[name]["value"].mean() for name in sets]
+    first, last = (np.mean(means[:-1]) if len(means) > 1 else means[0]), means[-1]
+    if how == "H":
+        total = first + last
+        estimate, slopes = (2 * first * last / total, (2 * (last / total) ** 2, 2 * (first / total) ** 2)) if total else (0.0, (0.0, 0.0))
+    elif how == "O":
+        estimate, slopes = (first + last) / 2, (0.5, 0.5)
+    else:
+        estimate, slopes = np.mean(means), None
+    parts = []
+    for i, (name, mean) in enumerate(zip(sets, means, strict=True)):
+        slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
+        cell = asked[name]
+        parts.append(cell[["question_id", "picture_id", "asset"]].assign(share=slope * (cell["value"] - mean) / len(cell)))
+    most = [metrics.metric(asked[name]["metric"].iloc[0]).most for name in sets]
+    return _Estimate(float(estimate), pd.concat(parts), None if None in most else max(most))
+
+
+def _cut(one: _Estimate) -> dict[str, Any]:
+    found = _row(stats.linear(one.estimate, one.shares["share"], one.shares["picture_id"], one.shares["asset"]))
+    if found["low"] is not None:
+        found |= {"low": max(0.0, found["low"]), "high": found["high"] if one.most is None else min(one.most, found["high"])}
+    return found
+
+
+def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
+    """Of two estimates over the same questions; ValueError where a question is in one only."""
+    both = a.shares.merge(b.shares[["question_id", "share"]], on="question_id", how="outer", suffixes=("", "_b"), validate="one_to_one", indicator=True)
+    lone = both[both["_merge"] != "both"]
+    if len(lone):
+        raise ValueError(f"question {lone['question_id'].iloc[0]!r} was asked of one of the two only ({len(lone)} of {len(both)} were): compare the same questions")
+    return stats.linear(a.estimate - b.estimate, both["share"] - both["share_b"], both["picture_id"], both["asset"])
+
+
+def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
+    """What tuning left of the language alone: a row per model, perplexity of fixed passages with its interval, and the difference to the bare base.
+
+    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage; a column ``metric`` says so.
+    """
+    names = [*ARM, "mean", "low", "high", "n", "clusters", "difference", "difference_low", "difference_high", "verdict"]
+    if texts.empty:
+        return pd.DataFrame(columns=names)
+    rows = texts[texts["train_pictures"] == "true"]
+    rows = rows.assign(dataset=rows["dataset"].where(rows["method"] != "none"))  # the base is tuned on none
+    bare = {key: _by_passage(part) for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    found = []
+    for key, part in rows.groupby(ARM, sort=False, dropna=False):
+        mine, base = _by_passage(part), bare.get(key[:3])
+        rate = mine["nats"].sum() / mine["tokens"].sum()
+        level = stats.linear(rate, (mine["nats"] - rate * mine["tokens"]) / mine["tokens"].sum(), mine.index)
+        row = {**dict(zip(ARM, key)), **{name: None if x is None else float(np.exp(x)) for name, x in (("mean", level.mean), ("low", level.low), ("high", level.high))}}
+        row |= {"n": int(mine["tokens"].sum()), "clusters": len(mine), "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        if base is not None and key[3] != "none":
+            more = (mine["nats"] - base["nats"]).loc[mine.index]
+            change = more.sum() / mine["tokens"].sum()
+            d = stats.linear(change, (more - change * mine["tokens"]) / mine["tokens"].sum(), mine.index)
+            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d)}
+        found.append(row)
+    return style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
+
+
+def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
+    """Nats and tokens of every passage, averaged over seeds and over stages that measured the same model."""
+    return part.groupby("passage", sort=True)[["nats", "tokens"]].mean()
+
+
+# ---------------------------------------------------------------- hallucination
 
 
 def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:

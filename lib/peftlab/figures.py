@@ -115,6 +115,29 @@ def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@style.styled
+def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What is kept against what is learned: the mean of the seen sets (A_S) over the score on the target (A_T), a point per tuned model.
+
+    `frame` is `estimates.forgetting`'s, of one target. Dashed lines are the bare base: above and right of both, nothing was lost and something won.
+    """
+    ax = _axes(ax, 3.4)
+    rows = frame[frame["part"].isin(("A_S", "A_T"))].pivot_table(index=["method", "connector"], columns="part", values=["mean", "low", "high"], sort=False)
+    for (method, connector), row in rows.iterrows():
+        kept, won = (row[[("mean", part), ("low", part), ("high", part)]].to_numpy() for part in ("A_S", "A_T"))
+        if method == "none":
+            ax.axhline(kept[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
+            ax.axvline(won[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
+            continue
+        one = {"method": method, "connector": connector}
+        _point(ax, one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}, "x", "mean", vertical=True)
+        _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False)
+    ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel="Mean score on the seen sets (%), 95 % interval")
+    ax.grid(True)
+    _methods_legend(ax, frame)
+    return ax
+
+
 # ---------------------------------------------------------------- drawing
 
 

@@ -149,6 +149,44 @@ def to_full_precision(facts: Facts) -> list[str]:
     ]
 
 
+def forgetting(facts: Facts) -> list[str]:
+    """Per target: what tuning left of the seen sets, by their mean, which model keeps and which loses most, and the best harmonic mean."""
+    said, rows = [], facts["forgetting"]["parts"]
+    for target in dict.fromkeys(r["dataset"] for r in rows):
+        mine = [r for r in rows if r["dataset"] == target and r["quantisation"] == "none"]
+        kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
+        base = {r["part"]: r for r in mine if r["method"] == "none"}
+        if kept:
+            counts = {word: sum(r["verdict"] == word for r in kept) for word in ("higher", "lower", SURE)} | {"all": len(kept)}
+            said.append(f"The bare base has {_share(base['A_S'])} in the mean of {listed(sorted(style.label('dataset', r['part']) for r in base.values() if r['kind'] == 'seen'))}.")
+            said.append(_split(kept, counts, f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
+            most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
+            said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
+        both = [r for r in mine if r["part"] == "H" and r["method"] != "none"]
+        if both and "H" in base:
+            top = max(both, key=lambda r: r["mean"])
+            verdicts = {"higher": "above", "lower": "below", SURE: "not distinguishable from"}
+            said.append(f"The highest harmonic mean of what is kept and what is learned is that of {arm(top)}, {_share(top)}; it is {verdicts[top['verdict']]} that of the bare base, {_share(base['H'])}.")
+    return said
+
+
+def _changed(row: Row) -> Row:
+    return {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+
+
+def text_forgetting(facts: Facts) -> list[str]:
+    """Which tuned models find plain text harder than the bare base, and the hardest."""
+    rows = [r for r in facts["forgetting"]["text"] if r["quantisation"] == "none"]
+    base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
+    said = [f"The bare base has a perplexity of {number(base[0]['mean'], 2)} on the fixed passages."] if base else []
+    if tuned:
+        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
+        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
+        worst = max(tuned, key=lambda r: r["mean"])
+        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'], 2)}.")
+    return said
+
+
 def hallucination(facts: Facts) -> list[str]:
     """The base's probe, who differs from it, and the widest change of the inclination to say yes."""
     probe = facts["hallucination"]
@@ -231,4 +269,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, cost, limits, failed)}

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -168,6 +169,11 @@ def read_references(dataset: str) -> pd.DataFrame:
     """What all questions of a prepared test set accept, and what their pictures hold, without the pictures: example_id, answers, objects."""
     digests(dataset)  # raises where the data set is not prepared
     return pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["example_id", "answers", "objects"])
+
+
+def read_passages() -> dict[str, str]:
+    """The fixed passages of plain text by their name, in the public domain (data/texts/passages.json says whose they are)."""
+    return {one["passage"]: one["text"] for one in json.loads((paths.texts() / "passages.json").read_text(encoding="utf-8"))["passages"]}
 
 
 def read_pictures(dataset: str, split: str, ids: Iterable[str]) -> dict[str, Image.Image]:
@@ -371,12 +377,12 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
-    references.parquet: where a metric needs them, all questions of a test set, asked or not; provenance.json: what made them all.
+    texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; provenance.json: what made them all.
     Every row carries every axis, resolved. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    answers, scores, costs, whole = [], [], [], {}
+    answers, scores, costs, texts, whole = [], [], [], [], {}
     found = _finished(runs, stages)
     for (stage, folder), (run, content) in found.items():
         about = {"run": run.id, "stage": stage, **run.resolved()}
@@ -390,10 +396,17 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             whole[dataset] = read_references(run.tested_on if stage == "evaluate" else PROBED)
         judged, rows = _assessed(scorer, given, _names(scorer, stage, dataset, given), whole.get(dataset))
         answers.append(judged.assign(**about))
-        scores += [{**about, **row} for row in rows]
-    tables = {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs}
+        scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
+        texts += [{**about, **passage} for passage in content.get("text") or []]
+    tables = {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs, "texts.csv": texts}
     tables["references.parquet"] = [rows.assign(tested_on=name) for name, rows in whole.items()]
     return _write_tables(study, tables, _origins(found.values()))
+
+
+def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The score of fixed passages of plain text (passage, nats, tokens): e to the mean nats per token."""
+    nats, tokens = (sum(passage[name] for passage in text) for name in ("nats", "tokens"))
+    return [{"metric": MEASURED[0], "value": math.exp(nats / tokens), "n": tokens, "unparsed": 0}] if text else []
 
 
 def _names(scorer: Scorer, stage: str, tested_on: str, answers: pd.DataFrame) -> tuple[str, ...]:
@@ -573,6 +586,7 @@ class Results:
     scores: pd.DataFrame
     costs: pd.DataFrame
     references: pd.DataFrame
+    texts: pd.DataFrame
     provenance: dict[str, Any]
 
 
@@ -587,12 +601,12 @@ def read_results(study: str) -> Results:
     for folder in (paths.results() / study, paths.published_results() / study):
         if (folder / "provenance.json").exists():
             words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-            scores, costs = (
-                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv")
+            scores, costs, texts = (
+                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv")
             )
             origins = json.loads((folder / "provenance.json").read_text())
             references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
-            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, references, origins)
+            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, references, texts, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
 
 

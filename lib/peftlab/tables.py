@@ -189,6 +189,53 @@ def differences_table(frame: pd.DataFrame) -> Table:
     return Table(head, tuple(rows), "lllrrrl", frozenset(rules))
 
 
+def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
+    """A row per model and target, a column per data set tested on and per mean of them: value with interval, or difference to the bare base.
+
+    `frame` is `estimates.forgetting`'s. Rows of a target stand together, the base's first among the values.
+    """
+    parts = frame.drop_duplicates("part").assign(place=lambda f: f["kind"].map({"target": 0, "unseen": 1, "seen": 2, "mean": 3})).sort_values("place", kind="stable")
+    kinds = frame.groupby("part")["kind"].agg(lambda k: "/".join(dict.fromkeys(k)))
+    columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"])]
+    head = ["Tuned on", "Method", "Connector"]
+    head += [Cell(PART_LABELS[p][0], PART_LABELS[p][1]) if p in PART_LABELS else Cell(style.label("dataset", p), kinds[p]) for p in columns]
+    shown = frame[frame["method"] != "none"] if differences else frame
+    rows, rules, last = [], set(), None
+    for (target, level, method, connector), mine in shown.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+        rules |= {len(rows)} if last not in (None, target) else set()
+        found = {row["part"]: row for row in mine.to_dict("records")}
+        name, state = _who({"method": method, "connector": connector})
+        values = [_change(found.get(p)) if differences else _estimate(found.get(p)) for p in columns]
+        rows.append((style.label("dataset", target) if target != last else "", Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state, *values))
+        last = target
+    return Table(tuple(head), tuple(rows), "lll" + "r" * len(columns), frozenset(rules))
+
+
+PART_LABELS = {"A_S": ("A_S", "mean of the seen"), "A_T": ("A_T", "the target"), "H": ("H", "harmonic mean"), "O": ("O", "arithmetic mean")}
+
+
+def _change(row: Mapping[str, Any] | None) -> Cell:
+    """A difference with its sign and interval."""
+    if row is None or pd.isna(row["difference"]):
+        return Cell("–")
+    sign = "+" if row["difference"] > 0 else ""
+    return Cell(sign + number(row["difference"]), bounds(row["difference_low"], row["difference_high"]))
+
+
+def text_table(frame: pd.DataFrame) -> Table:
+    """Perplexity of fixed passages by model, and the paired difference to the bare base in nats per token."""
+    rows = []
+    for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
+        tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
+        level = Cell(number(row["mean"], 2), "" if pd.isna(row["low"]) else f"[{number(row['low'], 2)},\u00a0{number(row['high'], 2)}]")
+        name, state = _who(row)
+        known = row["difference"] is not None and not pd.isna(row["difference"])
+        change = ("–", "–", "–") if not known else (number(row["difference"], 3), f"[{number(row['difference_low'], 3)},\u00a0{number(row['difference_high'], 3)}]", row["verdict"])
+        rows.append((tuned, Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state, level, *change))
+    head = ("Tuned on", "Method", "Connector", "Perplexity", Cell("Difference", "nats per token"), "Interval", "Verdict")
+    return Table(head, tuple(rows), "lllrrrl")
+
+
 def hallucination_table(frame: pd.DataFrame) -> Table:
     """The probe: accuracy with interval, precision, recall, F1, yes rate and unparsed answers; always-yes last."""
     frame = pd.concat([frame[frame["method"].notna()], frame[frame["method"].isna()]])

@@ -169,6 +169,11 @@ def _ratio(part: str, whole: str) -> Callable[[pd.DataFrame], float | None]:
     return score
 
 
+def _likeliest(rows: pd.DataFrame, whole: pd.DataFrame) -> list[str | None]:
+    """The choice that the model takes for the most likely, by the stored mean log-probabilities; the first of several as likely."""
+    return [normalise(choices[max(range(len(choices)), key=lambda i: found[i])]) for choices, found in zip(rows["choices"], rows["likelihoods"], strict=True)]
+
+
 def _length(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
     return [float(len((said or "").split())) for said in parsed]
 
@@ -226,6 +231,7 @@ METRICS: dict[str, Metric] = {
         Metric("chair_i", "CHAIR-i", "%", False, _unread, _ratio("invented", "named"), _of("invented", "named"), **OBJECTS),
         Metric("object_recall", "Objects named", "%", True, _unread, _ratio("recalled", "present"), _of("recalled", "present"), **OBJECTS),
         Metric("caption_words", "Words", "words", None, _caption, _accuracy, _length, most=None),
+        Metric("likeliest", "Accuracy (likeliest choice)", "%", True, _unread, _accuracy, needs="likelihoods", reads=_likeliest),
         Metric("letter", "Accuracy (letter)", "%", True, _letter, _accuracy),
         Metric("letter_or_name", "Accuracy", "%", True, _letter_or_name, _accuracy),
         Metric("pope_official", "Accuracy (POPE)", "%", True, lambda response, *_: rules.pope_official(response), _accuracy),
@@ -242,7 +248,8 @@ METRICS: dict[str, Metric] = {
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
 # By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
-SHOWN: dict[str, tuple[str, ...]] = {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "captions": ("chair_s", "chair_i", "object_recall", "caption_words")}
+SHOWN: dict[str, tuple[str, ...]] = {name: (name, "likeliest") for name in ("exact", "letter", "letter_or_name")}
+SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "captions": ("chair_s", "chair_i", "object_recall", "caption_words")}
 
 
 def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:
