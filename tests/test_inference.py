@@ -64,21 +64,23 @@ def test_answers_do_not_depend_on_the_size_of_the_batch(method: str, monkeypatch
     assert given[1] == given[32] and len(set(given[1])) > 3, "in fp32 to the letter"
 
 
-def eight(count: int) -> list[Example]:
-    """The first eight questions of `drawn`, each on many pictures, with an answer of its own."""
-    asked = [e.question for e in drawn(8)]
-    return [replace(e, question=asked[i % 8], answers=(WORDS[i % 8],)) for i, e in enumerate(drawn(count))]
+ASKED = {"a?": "cat", "which one?": "dog", "What is it?": "it", "then now or left?": "fox"}
+
+
+def known(count: int) -> list[Example]:
+    """Four questions of different length, each on many pictures, with an answer of its own."""
+    asked = list(ASKED.items())
+    return [replace(e, question=asked[i % 4][0], answers=(asked[i % 4][1],)) for i, e in enumerate(drawn(count))]
 
 
 @pytest.fixture(scope="module")
 def sure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """Weights of the tiny model, all trained on the answers to eight questions: it prefers its answers clearly, as a base does."""
+    """Weights of the tiny model, all trained on four answers: it prefers them clearly, as a base does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        run = run_of("full", steps=150, batch_size=16, lr=3e-3, connector_lr=3e-3)
-        loaded = models.load(run)
-        model = methods.attach(loaded, run)
-        log = training.finetune(model, loaded, eight(96), run, progress=False)
+        run = run_of("full", steps=60, batch_size=16, lr=1e-2, connector_lr=1e-2)
+        model, loaded = loud(run)
+        log = training.finetune(model, loaded, known(64), run, progress=False)
         assert log.steps["loss"].tail(10).mean() < 0.5, "it has not learned to be sure of anything"
         return {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
 
@@ -86,7 +88,7 @@ def sure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", CORE)
 def test_answers_in_bf16_hardly_depend_on_the_size_of_the_batch(method: str, sure: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, cache: object) -> None:
     """A batch rounds its products otherwise than one question does; only a model that cares little which word comes next may answer otherwise."""
-    examples = eight(200)
+    examples = known(200)
     run = run_of(method, precision="bf16")
     loaded = models.load(run)
     loaded.model.load_state_dict(sure)
@@ -96,7 +98,7 @@ def test_answers_in_bf16_hardly_depend_on_the_size_of_the_batch(method: str, sur
         monkeypatch.setattr(inference, "BATCH", size)
         given[size] = inference.answer(model, loaded, examples, run, max_new_tokens=4)
     assert np.mean([a == b for a, b in zip(given[1], given[32], strict=True)]) >= 0.995
-    assert len(set(given[32])) > 3
+    assert len(set(given[32])) > 1
 
 
 def plainly(model: nn.Module, loaded: Loaded, example: Example, run: Run) -> list[float]:
