@@ -290,3 +290,49 @@ def test_forgetting_of_text_is_paired_by_passage(kept: records.Results) -> None:
     assert base["mean"] == pytest.approx(np.exp(nats)) and base["low"] < base["mean"] < base["high"] and pd.isna(base["difference"]) and pd.isna(base["dataset"])
     assert lora[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([0.2, 0.2, 0.2]) and lora["verdict"] == "higher" and lora["n"] == 340
     assert estimates.text_forgetting(pd.DataFrame()).empty
+
+
+# ---------------------------------------------------------------- inventions and answers without sight
+
+
+@pytest.fixture
+def captioning(answers: pd.DataFrame) -> pd.DataFrame:
+    """Captions of 200 scenes: the base invents in every tenth and says nothing in every twentieth, LoRA in every fifth, at two numbers of steps."""
+    rows = answers.query("stage == 'probe' and dataset == 'icons_choice' and train_pictures == 'true' and method in ['none', 'lora'] and connector == 'frozen'")
+    made = []
+    for (_, method), one in rows.drop_duplicates("run").groupby(["run", "method"]):
+        for steps in (0,) if method == "none" else (60, 120):
+            bad = [i % (10 if method == "none" else 5) == 0 for i in range(200)]
+            more = {"example_id": [f"c{i}" for i in range(200)], "picture_id": [f"p{i}" for i in range(200)], "asset": [f"a{i % 50}" for i in range(200)]}
+            made.append(pd.concat([one] * 200).assign(**more, tested_on="captions", steps=steps, value=[100.0 * (b and steps != 120) for b in bad], parsed=["" if i % 20 == 3 else "dog" for i in range(200)], metric="chair_s"))
+    return pd.concat([answers, *made], ignore_index=True)
+
+
+def test_inventions_on_all_pictures_and_on_those_the_base_captions_without_error(captioning: pd.DataFrame) -> None:
+    frame = estimates.invented(captioning).set_index(["method", "steps"])
+    assert frame.loc[("none", 0), "mean"] == 10 and frame.loc[("lora", 60), "mean"] == 20 and frame.loc[("lora", 120), "mean"] == 0
+    lora = frame.loc[("lora", 60)]
+    assert lora["difference"] == pytest.approx(10) and lora["verdict"] == "higher"
+    assert lora["clean"] == 200 - 20 - 10, "neither wrong nor silent"
+    assert lora["broken"] == pytest.approx(100 * 20 / 170) and lora["broken_low"] < lora["broken"] < lora["broken_high"]
+    few = estimates.invented(captioning[~captioning["example_id"].isin([f"c{i}" for i in range(90)])]).set_index(["method", "steps"]).loc["lora", 60]
+    assert few["clean"] == 94 and pd.isna(few["broken"])
+    assert estimates.invented(captioning[captioning["tested_on"] != "captions"]).empty
+
+
+def test_captions_do_not_mix_with_the_probe_of_presence(answers: pd.DataFrame, captioning: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(estimates.hallucination(captioning), estimates.hallucination(answers))
+    pd.testing.assert_frame_equal(estimates.to_base(captioning, stage="probe"), estimates.to_base(answers, stage="probe"))
+
+
+def test_answers_that_stay_without_the_picture_are_counted(answers: pd.DataFrame) -> None:
+    base = answers.query("stage == 'evaluate' and dataset == 'scenes' and method == 'none'")
+    frame = estimates.unchanged(base).set_index("pictures")
+    wide = base.assign(said=base["parsed"].fillna("unparsed: " + base["response"])).pivot(index="example_id", columns="test_pictures", values="said")
+    for pictures in ("blank", "shuffled"):
+        assert frame.loc[pictures, "mean"] == pytest.approx(100 * (wide["true"] == wide[pictures]).mean()) and frame.loc[pictures, "n"] == 60
+    deaf = base.assign(method="lora", parsed="plant")
+    both = estimates.unchanged(pd.concat([base, deaf])).set_index(["method", "pictures"])
+    row = both.loc["lora", "blank"]
+    assert row["mean"] == 100 and row["difference"] == pytest.approx(100 - both.loc[("none", "blank"), "mean"]) and row["verdict"] == "higher"
+    assert estimates.unchanged(base.query("test_pictures == 'true'")).empty

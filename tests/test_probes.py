@@ -67,3 +67,12 @@ def test_a_size_is_whole_pictures_and_the_seed_decides_which(asked, monkeypatch:
 def test_an_unknown_probe_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="choose one of presence"):
         probes.examples("absence")
+
+
+def test_captions_are_asked_of_whole_scenes_once(asked) -> None:
+    every, few = probes.examples("captions"), probes.examples("captions", size=20, seed=1)
+    assert len({e.picture_id for e in every}) == len(every) and all(e.objects and e.question == "Describe the picture." for e in every)
+    assert len(few) == 20 and {e.picture_id for e in few} < {e.picture_id for e in every}
+    assert probes.balanced(asked[0]) and not probes.balanced(asked[0][1:]) and probes.balanced(every)
+    with pytest.raises(ValueError, match="probe_size is 9999; there are"):
+        probes.examples("captions", size=9999)

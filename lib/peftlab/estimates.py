@@ -20,12 +20,11 @@ def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) 
     """The answers of every (model, method, connector, data set tuned on), one row per question, averaged over seeds.
 
     `levels` choose train_pictures, test_pictures and quantisation (default: true, true, none). Evaluations count where the
-    test is on the data set tuned on. Raises ValueError where a cell mixes levels of another axis.
+    test is on the data set tuned on, probes where they are of presence. Raises ValueError where a cell mixes levels of another axis.
     """
     chosen = {"train_pictures": "true", "quantisation": "none"} | ({"test_pictures": "true"} if stage == "evaluate" else {}) | levels
     rows = predictions[predictions["stage"] == stage]
-    if stage == "evaluate":
-        rows = rows[rows["tested_on"] == rows["dataset"]]
+    rows = rows[rows["tested_on"] == (rows["dataset"] if stage == "evaluate" else "presence")]
     for axis, level in chosen.items():
         rows = rows[rows[axis] == level]
     found: Cells = {}
@@ -376,7 +375,7 @@ def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:
 
     The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
     """
-    probe = predictions[(predictions["stage"] == "probe") & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
+    probe = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "presence") & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
     rows = []
     for (model, method, connector, dataset), mine in probe.groupby(["model", "method", "connector", "dataset"], sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
@@ -403,6 +402,70 @@ def by_kind(predictions: pd.DataFrame) -> pd.DataFrame:
             row = {**_named(key), **_score(part), "kind": kind} | ({"dataset": None} if key[1] == "none" else {})
             rows += [] if row in rows else [row]
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
+
+
+LEAST_CLEAN = 100  # pictures that the base captions without an error, for a share of them to be said: as in Zhou et al. 2024
+
+
+def invented(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Captions of scenes that name what is not there: a row per model and number of steps.
+
+    ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. ``clean`` counts the pictures whose
+    caption by the base names something and nothing that is not there; ``broken`` is the share of these whose caption does so now, by the
+    protocol of Zhou et al. (2024, section 5.5), with its interval: None on fewer than `LEAST_CLEAN`. The base has none by choice of the
+    pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
+    """
+    rows = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "captions") & (predictions["train_pictures"] == "true")]
+    columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", "difference", "difference_low", "difference_high", "verdict", "clean", "broken", "broken_low", "broken_high"]
+    bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    found = []
+    for key, mine in rows.groupby([*ARM, "steps"], sort=False):
+        if mine.duplicated("example_id").any():
+            raise ValueError(f"{' / '.join(map(str, key))} captions a picture twice: select a seed")
+        level = stats.interval(mine["value"], mine["picture_id"], mine["asset"])
+        row = {**dict(zip([*ARM, "steps"], key)), **_row(level), "unparsed": int((mine["outcome"] == "unparsed").sum())}
+        row |= {"low": None if level.low is None else max(0.0, level.low), "high": None if level.high is None else min(100.0, level.high)}
+        base = bare.get(key[:3])
+        if base is not None and key[3] != "none":
+            d = stats.paired(mine, base)
+            clean = mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & base["parsed"].fillna("").ne(""), "example_id"])]
+            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d), "clean": len(clean)}
+            if len(clean) >= LEAST_CLEAN:
+                share = stats.interval(clean["value"], clean["picture_id"], clean["asset"])
+                row |= {"broken": share.mean, "broken_low": None if share.low is None else max(0.0, share.low), "broken_high": None if share.high is None else min(100.0, share.high)}
+        found.append(row)
+    frame = pd.DataFrame(found).reindex(columns=columns)
+    frame = frame.assign(dataset=frame["dataset"].where(frame["method"] != "none")) if found else frame
+    return style.ordered(frame.drop_duplicates([*ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
+
+
+def unchanged(predictions: pd.DataFrame) -> pd.DataFrame:
+    """How often an answer stays what it was when the picture is blank or another: a row per model and ``pictures``, in per cent with its interval.
+
+    Answers are compared as they were read, unparsed ones to the letter. High under pictures that do not fit the question, it says that the answer
+    comes from the language. ``difference`` is the paired one to the bare base of the same precision, tested on the same questions.
+    """
+    rows = predictions[(predictions["stage"] == "evaluate") & (predictions["tested_on"] == predictions["dataset"]) & (predictions["train_pictures"] == "true")]
+    said = rows["parsed"].where(rows["parsed"].notna(), "\0" + rows["response"])
+    rows, each = rows.assign(said=said), {}
+    for key, mine in rows.groupby(ARM, sort=False):
+        true = mine[mine["test_pictures"] == "true"]
+        for pictures in ("blank", "shuffled"):
+            other = mine[mine["test_pictures"] == pictures]
+            both = true.merge(other[["seed", "example_id", "said"]], on=["seed", "example_id"], suffixes=("", "_other"), validate="one_to_one")
+            if len(both):
+                both = both.assign(value=100.0 * (both["said"] == both["said_other"])).groupby("example_id", sort=False)
+                each[*key, pictures] = both[["picture_id", "asset"]].first().assign(value=both["value"].mean()).reset_index()
+    found = []
+    for (*key, pictures), mine in each.items():
+        level, base = stats.interval(mine["value"], mine["picture_id"], mine["asset"]), each.get((*key[:3], "none", "frozen", key[5], pictures))
+        row = {**dict(zip(ARM, key)), "pictures": pictures, **_row(level), "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        row |= {"low": None if level.low is None else max(0.0, level.low), "high": None if level.high is None else min(100.0, level.high)}
+        if base is not None and key[3] != "none":
+            d = stats.paired(mine, base)
+            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d)}
+        found.append(row)
+    return _sorted(found) if found else pd.DataFrame(columns=[*ARM, "pictures", "mean", "low", "high", "n", "clusters", "difference", "difference_low", "difference_high", "verdict"])
 
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:

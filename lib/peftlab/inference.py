@@ -91,11 +91,21 @@ def _likelihoods(model: nn.Module, inputs: dict[str, torch.Tensor], options: lis
     if longest > 1:
         before = torch.ones(len(flat), cache.get_seq_length(), dtype=torch.int64, device=owner.device)  # a method's own tokens are in the cache
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        more = inner(input_ids=ids[:, :-1], attention_mask=torch.cat([before, there[:, :-1].long()], 1), past_key_values=cache, use_cache=True)
+        places = _places(inner, owner, before.shape[1], longest - 1)
+        more = inner(input_ids=ids[:, :-1], attention_mask=torch.cat([before, there[:, :-1].long()], 1), past_key_values=cache, use_cache=True, **places)
         logits = torch.cat([logits, more.logits.float()], 1)  # (options, longest, vocabulary)
     nats = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none") * there
     means = iter((-nats.sum(1) / there.sum(1)).tolist())
     return [[next(means) for _ in several] for several in options]
+
+
+def _places(model: nn.Module, owner: torch.Tensor, start: int, count: int) -> dict[str, torch.Tensor]:
+    """The positions of `count` tokens after `start`, for families that number a picture's tokens in two dimensions and so fewer positions than tokens."""
+    deltas = [d for module in model.modules() if (d := getattr(module, "rope_deltas", None)) is not None]
+    if not deltas:
+        return {}
+    places = start + deltas[0][owner].reshape(-1, 1) + torch.arange(count, device=owner.device)  # (options, count)
+    return {"position_ids": places.expand(3, -1, -1)}
 
 
 def text_loss(model: nn.Module, loaded: Loaded, passages: Mapping[str, str], run: Run) -> list[dict[str, Any]]:
