@@ -178,12 +178,12 @@ def text_forgetting(facts: Facts) -> list[str]:
     """Which tuned models find plain text harder than the bare base, and the hardest."""
     rows = [r for r in facts["forgetting"]["text"] if r["quantisation"] == "none"]
     base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
-    said = [f"The bare base has a perplexity of {number(base[0]['mean'], 2)} on the fixed passages."] if base else []
+    said = [f"The bare base has a perplexity of {number(base[0]['mean'])} on the fixed passages."] if base else []
     if tuned:
         counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
         said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
-        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'], 2)}.")
+        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'])}.")
     return said
 
 
@@ -202,6 +202,36 @@ def hallucination(facts: Facts) -> list[str]:
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
         said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
+    return said
+
+
+def invented(facts: Facts) -> list[str]:
+    """Captions of the base that name what is not there, who differs from it, and the shares where the base made no error."""
+    rows = [r for r in facts["hallucination"]["invented"] if r["quantisation"] == "none"]
+    base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
+    said = [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
+    if tuned:
+        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
+        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
+    broken = [r for r in tuned if r["broken"] is not None]
+    if broken:
+        least, most = (choose(broken, key=lambda r: r["broken"]) for choose in (min, max))
+        shares = [f"{arm(r)}, {_share({'mean': r['broken'], 'low': r['broken_low'], 'high': r['broken_high']})}" for r in (least, most)]
+        said.append(f"On the {many(most['clean'], 'picture', 'pictures')} that the base captions without an error, the fewest such captions are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
+    return said
+
+
+def unchanged(facts: Facts) -> list[str]:
+    """Per kind of picture: how often the base's answer stays what it was, and who leans more or less on the question alone."""
+    said, rows = [], [r for r in facts["hallucination"]["unchanged"] if r["quantisation"] == "none"]
+    for dataset, pictures in dict.fromkeys((r["dataset"], r["pictures"]) for r in rows):
+        mine = [r for r in rows if (r["dataset"], r["pictures"]) == (dataset, pictures)]
+        where = f"under {style.label('pictures', pictures)} on {style.label('dataset', dataset)}"
+        said += [f"The untouched base gives the same answer {where} in {_share(r)} of the questions." for r in mine if r["method"] == "none"]
+        tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
+        if tuned:
+            counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
+            said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
     return said
 
 
@@ -269,4 +299,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}

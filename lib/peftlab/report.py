@@ -321,6 +321,8 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "forgetting_differences": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts"), differences=True),
     "text_table": lambda f, label: tables.text_table(_frame(f, "forgetting", "text")),
     "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
+    "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
+    "unchanged_table": lambda f, label: tables.unchanged_table(_frame(f, "hallucination", "unchanged")),
     "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs")),
     "provenance_table": _provenance_table,
 }

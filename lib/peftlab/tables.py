@@ -252,6 +252,32 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
     return Table(("Tuned on", "Method", "Connector", *shown, "Unparsed"), tuple(rows), "lll" + "r" * (len(shown) + 1), frozenset(rules))
 
 
+def invented_table(frame: pd.DataFrame) -> Table:
+    """Captions that name what is not there (CHAIR-s), the difference to the bare base, and their share where the base names nothing wrong."""
+    rows = []
+    for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
+        name, state = _who(row)
+        tuned, steps = ("–", "–") if row["method"] == "none" else (style.label("dataset", row["dataset"]), number(row["steps"], 0))
+        broken = Cell("–") if pd.isna(row["broken"]) else Cell(number(row["broken"]), bounds(row["broken_low"], row["broken_high"]))
+        verdict = "–" if pd.isna(row["verdict"]) else row["verdict"]
+        rows.append((tuned, Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state, steps, _estimate(row), number(row["n"], 0), _change(row), verdict, broken, number(row["clean"], 0)))
+    head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("Broken", "of the base's clean"), Cell("Clean", "pictures"))
+    return Table(head, tuple(rows), "lllrrrrlrr")
+
+
+def unchanged_table(frame: pd.DataFrame) -> Table:
+    """Answers that stay the same under other pictures, in per cent, with the difference to the bare base; a row per model, two columns a kind of picture."""
+    kinds = [k for k in style.order("pictures") if k in set(frame["pictures"])]
+    rows = []
+    for (dataset, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+        name, state = _who({"method": method, "connector": connector})
+        found = {row["pictures"]: row for row in mine.to_dict("records")}
+        values = [value for k in kinds for value in (_estimate(found.get(k)), _change(found.get(k)))]
+        rows.append((style.label("dataset", dataset), Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state, *values))
+    head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in (Cell("Same answer", style.label("pictures", k)), Cell("Difference", "to the base")))]
+    return Table(tuple(head), tuple(rows), "lll" + "r" * (len(head) - 3))
+
+
 def cost_table(frame: pd.DataFrame) -> Table:
     """What tuning costs and buys: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range, accuracy."""
     rows = []

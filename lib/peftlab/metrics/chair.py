@@ -4,11 +4,10 @@ What counts as naming an object is a mapping from nouns to objects. Where every 
 annotations it is a list of synonyms, with the pairs of words that the authors' code reads as one.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from peftlab.metrics.captions import tokens
 
 Nouns = dict[tuple[str, ...], str | None]  # words of a noun, singular or plural, to the object; None: a phrase that names none
 PLURALS = {"person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "ox": "oxen"}
@@ -40,16 +39,21 @@ class Chair:
     mentions: int
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Runs of letters and digits, in lower case: "A cat's T-shirt." is a, cat, s, t, shirt."""
+    return tuple(re.findall(r"[^\W_]+", text.lower()))
+
+
 def nouns(names: Iterable[str] | Mapping[str, str | None]) -> Nouns:
     """What names an object: each of `names`, or each key of a mapping to its object, and its plural. A name given beats a plural made."""
     given = names if isinstance(names, Mapping) else {name: name for name in names}
-    exact = {tuple(tokens(noun)): thing for noun, thing in given.items()}
-    return {plural(words): thing for words, thing in exact.items() if words} | {words: thing for words, thing in exact.items() if words}
+    exact = {said: thing for noun, thing in given.items() if (said := words(noun))}
+    return {plural(said): thing for said, thing in exact.items()} | exact
 
 
-def plural(words: tuple[str, ...]) -> tuple[str, ...]:
+def plural(noun: tuple[str, ...]) -> tuple[str, ...]:
     """The plural of a noun's words: of the last of them, by the rules of spelling and `PLURALS`."""
-    *first, last = words
+    *first, last = noun
     if last in PLURALS:
         return (*first, PLURALS[last])
     if last.endswith(("s", "x", "z", "ch", "sh")):
@@ -59,11 +63,11 @@ def plural(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def named(caption: str, known: Nouns) -> tuple[str, ...]:
     """The objects that a caption names, in order and as often as it does; of nouns that begin at one word the longest is read."""
-    words, found, place = tokens(caption), [], 0
+    said, found, place = words(caption), [], 0
     longest = max(map(len, known), default=0)
-    while place < len(words):
-        length = next((n for n in range(longest, 0, -1) if tuple(words[place : place + n]) in known), None)
-        thing = known[tuple(words[place : place + length])] if length else None
+    while place < len(said):
+        length = next((n for n in range(longest, 0, -1) if said[place : place + n] in known), None)
+        thing = known[said[place : place + length]] if length else None
         found += [thing] if thing is not None else []
         place += length or 1
     return tuple(found)
@@ -72,7 +76,7 @@ def named(caption: str, known: Nouns) -> tuple[str, ...]:
 def mentions(caption: str, objects: Collection[str], known: Nouns) -> Mentions:
     """What a caption says of a picture that holds `objects`."""
     said, there = named(caption, known), set(objects)
-    return Mentions(said, tuple(thing for thing in said if thing not in there), len(there & set(said)), len(there), len(tokens(caption)))
+    return Mentions(said, tuple(thing for thing in said if thing not in there), len(there & set(said)), len(there), len(words(caption)))
 
 
 def chair(captions: Sequence[str], objects: Sequence[Collection[str]], known: Nouns) -> Chair:
