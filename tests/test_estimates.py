@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab import estimates, metrics, records, stats
+from peftlab import estimates, findings, metrics, records, stats, tables
 
 
 @pytest.fixture
@@ -336,3 +336,14 @@ def test_answers_that_stay_without_the_picture_are_counted(answers: pd.DataFrame
     row = both.loc["lora", "blank"]
     assert row["mean"] == 100 and row["difference"] == pytest.approx(100 - both.loc[("none", "blank"), "mean"]) and row["verdict"] == "higher"
     assert estimates.unchanged(base.query("test_pictures == 'true'")).empty
+
+
+def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> None:
+    invented, unchanged = estimates.invented(captioning), estimates.unchanged(captioning)
+    shown = tables.invented_table(invented)
+    assert shown.rows[0][1].text == "Untouched base" and shown.rows[1][5:10] == ("200", shown.rows[1][6], "higher", shown.rows[1][8], "170") and shown.rows[1][8].text == "11.8"
+    assert len(tables.unchanged_table(unchanged).head) == 7
+    facts = {"hallucination": {name: frame.astype(object).where(frame.notna(), None).to_dict("records") for name, frame in (("invented", invented), ("unchanged", unchanged))}}
+    said = findings.invented(facts)
+    assert said[0].startswith("Of the captions of the bare base 10.0") and "1 is higher (LoRA (connector frozen))" in said[1] and "On the 170 pictures" in said[2]
+    assert all("gives the same answer under" in line for line in findings.unchanged(facts)) and len(findings.unchanged(facts)) == 4
