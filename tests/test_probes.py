@@ -89,3 +89,12 @@ def test_pope_is_asked_on_whole_pictures_as_it_was_published(work, cache) -> Non
         probes.examples("pope", size=8)
     assert records.probed(Run(probe="pope")) == "pope" and records.probed(Run()) == "scenes"
     assert records.inputs(Run(probe="pope"), "probe")["data"] == records.digests("pope")["test"]
+
+
+def test_captions_are_asked_of_whole_scenes_once(asked) -> None:
+    every, few = probes.examples("scene_captions"), probes.examples("scene_captions", size=20, seed=1)
+    assert len({e.picture_id for e in every}) == len(every) and all(e.objects and e.question == "Describe the picture." for e in every)
+    assert len(few) == 20 and {e.picture_id for e in few} < {e.picture_id for e in every}
+    assert probes.balanced(asked[0]) and not probes.balanced(asked[0][1:]) and probes.balanced(every)
+    with pytest.raises(ValueError, match="probe_size is 9999; there are"):
+        probes.examples("scene_captions", size=9999)

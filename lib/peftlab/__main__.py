@@ -249,7 +249,7 @@ def parameters(args: argparse.Namespace) -> int:
     return 0
 
 
-AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cost": "finetune"}  # notebook -> the stage it reads
+AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cost": "finetune", "13_forgetting": "evaluate"}  # notebook -> the stage it reads
 
 
 def report(args: argparse.Namespace) -> int:
@@ -268,7 +268,7 @@ def report(args: argparse.Namespace) -> int:
     if there and not any((paths.runs() / run.id).exists() for run in study.runs):
         print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
     else:
-        folder = records.collect(study.name, study.runs, judge=metrics.judge, score=metrics.score, stages=study.stages, probe=metrics.PROBE)
+        folder = records.collect(study.name, study.runs, scorer=metrics, stages=study.stages)
         print(f"collected {len(study.runs)} runs in {folder}")
     if "evaluate" not in study.stages:
         print(f"{study.name} asks nothing of its models (no evaluate stage): its tables are all there is to report")
@@ -284,6 +284,22 @@ def report(args: argparse.Namespace) -> int:
                 return 1
     made = room.build(study.name)
     print(f"wrote {made.html}\nwrote {made.pdf}")
+    return 0
+
+
+def rescore(args: argparse.Namespace) -> int:
+    """Score stored answers again with the scorers as they are now, and say what changed."""
+    from peftlab import metrics, records, tables
+
+    if args.metric:
+        metrics.metric(args.metric)
+    found = records.rescore(args.study, scorer=metrics, metric=args.metric)
+    for row in found.changes.to_dict("records"):
+        asked = row["tested_on"] + ("" if row["test_pictures"] == "true" or row["stage"] == "probe" else f" ({row['test_pictures']} pictures)")
+        print(f"{row['run']} {row['stage']} {asked} {row['metric']}: {tables.number(row['before'], 2)} -> {tables.number(row['after'], 2)}")
+    for name, why in found.refused.items():
+        print(f"{args.metric} was not applied to {name}: {why}")
+    print(f"{len(found.changes)} of {found.scores} scores and {found.answers} answers changed; wrote {found.folder}")
     return 0
 
 
@@ -357,6 +373,11 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("report", help="tables, figures and the report from what ran here")
     one.add_argument("study", nargs="?", default="smoke", help="the study to report (default: smoke)")
     one.set_defaults(call=report)
+
+    one = commands.add_parser("rescore", help="score stored answers again with the scorers as they are now; no model is loaded")
+    one.add_argument("study", help="a study that is collected or published")
+    one.add_argument("--metric", help="add the scores of this metric instead of renewing those of the study's own")
+    one.set_defaults(call=rescore)
 
     one = commands.add_parser("publish", help="renew the tracked results, figures and report")
     one.add_argument("study", nargs="?", default="main", help="the study to publish (default: main)")

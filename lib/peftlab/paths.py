@@ -23,6 +23,11 @@ def pack() -> Path:
     return root() / "data" / "pack"
 
 
+def texts() -> Path:
+    """The tracked passages in the public domain, by which forgetting of plain language is measured."""
+    return root() / "data" / "texts"
+
+
 def bases() -> Path:
     """The tracked deltas that turn ordinary packages' weights into pocket bases."""
     return root() / "data" / "bases"

@@ -3,19 +3,20 @@
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from peftlab import datasets, models, paths
+from peftlab import datasets, models, paths, provenance
 from peftlab.run import PROTOCOL, Run
 
 SPLITS = ("base", "train", "validation", "test")
@@ -216,6 +217,17 @@ def picture_ids(dataset: str, split: str) -> list[str]:
     return pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id"])["picture_id"].tolist()
 
 
+def read_references(dataset: str) -> pd.DataFrame:
+    """What all questions of a prepared test set accept, and what their pictures hold, without the pictures: example_id, answers, objects."""
+    digests(dataset)  # raises where the data set is not prepared
+    return pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["example_id", "answers", "objects"])
+
+
+def read_passages() -> dict[str, str]:
+    """The fixed passages of plain text by their name, in the public domain (data/texts/passages.json says whose they are)."""
+    return {one["passage"]: one["text"] for one in json.loads((paths.texts() / "passages.json").read_text(encoding="utf-8"))["passages"]}
+
+
 def read_pictures(dataset: str, split: str, ids: Iterable[str]) -> dict[str, Image.Image]:
     """The pictures of some prepared examples, by example_id; an id that is not there raises ValueError naming it."""
     table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["example_id", "image"], filters=[("example_id", "in", list(ids))])
@@ -384,47 +396,162 @@ def open_stage(run: Run, stage: str, *, inputs: dict[str, Any], again: bool = Fa
 PREDICTION_COLUMNS = ("example_id", "picture_id", "asset", "template", "phrasing", "question", "choices", "answers", "response")
 
 
-def predictions(examples: Iterable[Example], responses: Iterable[str]) -> pd.DataFrame:
-    """A row per example: ids, clusters, question, choices and answers (lists), and the raw response."""
+def predictions(examples: Sequence[Example], responses: Iterable[str], *, likelihoods: Sequence[list[float] | None] | None = None) -> pd.DataFrame:
+    """A row per example: ids, clusters, question, choices and answers (lists), and the raw response.
+
+    Where any picture's objects are known there is a column ``objects``, and with `likelihoods` (of each choice, None for a question
+    without) a column ``likelihoods``: lists too. Answers kept before there were such columns are read as they are.
+    """
     rows = [
         {**{c: getattr(e, c) for c in PREDICTION_COLUMNS[:6]}, "choices": list(e.choices), "answers": list(e.answers), "response": r}
         for e, r in zip(examples, responses, strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    if any(e.objects for e in examples):
+        frame["objects"] = [list(e.objects) for e in examples]
+    if likelihoods is not None and any(likelihoods):
+        frame["likelihoods"] = pd.Series([found or None for _, found in zip(examples, likelihoods, strict=True)], dtype=object)
+    return frame
 
 
 # ---------------------------------------------------------------- collected studies
 
-Judge = Callable[[pd.DataFrame, str], pd.DataFrame]
-Score = Callable[[pd.DataFrame, str], dict[str, Any]]
+class Scorer(Protocol):
+    """What turns stored answers into scores: the module `metrics`, given by who calls, since it is above this one."""
+
+    RELATIVE: tuple[str, ...]
+
+    def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None) -> pd.DataFrame: ...
+
+    def score(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None) -> dict[str, Any]: ...
+
+    def shown(self, name: str, predictions: pd.DataFrame) -> tuple[str, ...]: ...
+
+
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 ORIGIN = ("commit", "dirty", "processor", "device")  # of the stamp, beside every row
 
 
-def collect(
-    study: str, runs: Sequence[Run], *, judge: Judge, score: Score, stages: Sequence[str] = ("finetune", "evaluate"), probe: Sequence[str] = ("yes_no",)
-) -> Path:
-    """Gather the finished stages of a study's runs into three tidy tables in the folder returned, whole or not at all.
+def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate")) -> Path:
+    """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
-    provenance.json: what made them all. Every row carries every axis, resolved. ``judge(predictions, metric)`` adds parsed, outcome and value to each answer and
-    ``score(judged, metric)`` gives value, n and unparsed: `metrics.judge` and `metrics.score`. `probe` names the metrics reported
-    of a probe (`metrics.PROBE`); its answers are judged by ``yes_no``.
+    texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; provenance.json: what made them all.
+    Every row carries every axis, resolved. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
+    and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    answers, scores, costs = [], [], []
+    answers, scores, costs, texts, whole = [], [], [], [], {}
     found = _finished(runs, stages)
     for (stage, folder), (run, content) in found.items():
         about = {"run": run.id, "stage": stage, **run.resolved()}
         if stage == "finetune":
             costs.append({**about, **_costs(folder, content)})
             continue
-        dataset, metric, shown = (run.tested_on, datasets.card(run.tested_on).metric, ()) if stage == "evaluate" else (run.probe, "yes_no", probe)
+        dataset = run.tested_on if stage == "evaluate" else run.probe
         about |= {"tested_on": dataset, **{name: content.get("stamp", {}).get(name) for name in ORIGIN}}
-        judged = judge(pd.read_parquet(folder / "predictions.parquet"), metric)
-        answers.append(judged.assign(**about, metric=metric))
-        scores += [{**about, "metric": name, **score(judged, name)} for name in shown or (metric,)]
-    return _write_tables(study, {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs}, _origins(found.values()))
+        given = pd.read_parquet(folder / "predictions.parquet")
+        if set(_names(scorer, stage, dataset, given)) & set(scorer.RELATIVE) and dataset not in whole:
+            whole[dataset] = read_references(run.tested_on if stage == "evaluate" else probed(run))
+        judged, rows = _assessed(scorer, given, _names(scorer, stage, dataset, given), whole.get(dataset))
+        answers.append(judged.assign(**about))
+        scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
+        texts += [{**about, **passage} for passage in content.get("text") or []]
+    tables = {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs, "texts.csv": texts}
+    tables["references.parquet"] = [rows.assign(tested_on=name) for name, rows in whole.items()]
+    return _write_tables(study, tables, _origins(found.values()))
+
+
+def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The score of fixed passages of plain text (passage, nats, tokens): e to the mean nats per token."""
+    nats, tokens = (sum(passage[name] for passage in text) for name in ("nats", "tokens"))
+    return [{"metric": MEASURED[0], "value": math.exp(nats / tokens), "n": tokens, "unparsed": 0}] if text else []
+
+
+def _names(scorer: Scorer, stage: str, tested_on: str, answers: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics of a stage's answers; the first judges them."""
+    return scorer.shown(datasets.card(tested_on).metric if stage == "evaluate" else tested_on, answers)
+
+
+def _assessed(scorer: Scorer, answers: pd.DataFrame, names: Sequence[str], whole: pd.DataFrame | None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Answers judged by the first metric, and a row of scores for each."""
+    judged = scorer.judge(answers, names[0], whole=whole)
+    return judged, [{"metric": name, **scorer.score(judged, name, whole=whole)} for name in names]
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What scoring stored answers again changed: the folder written, how many outcomes or values of answers, and the scores that differ.
+
+    ``changes`` has a row per score: run, stage, tested_on, test_pictures, metric, before and after (None: not there).
+    ``refused`` says by data set why a metric asked for could not be applied.
+    """
+
+    folder: Path
+    answers: int
+    scores: int
+    changes: pd.DataFrame
+    refused: dict[str, str]
+
+
+CELL = ["run", "stage", "tested_on", "test_pictures", "test_size", "probe_size"]  # what tells one stage's answers from another's
+
+
+def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescored:
+    """Score a study's stored answers with the scorer as it is now, whole or not at all; no model and no data set is needed.
+
+    Answers collected here are scored, else the published ones; the result lies where `collect` writes. With `metric`, its scores are added
+    (or renewed) beside the others and no answer is judged anew. Measurements that no answer holds stay as they were.
+    Raises FileNotFoundError where the study is not collected, ValueError where `metric` can be applied to none of its answers.
+    """
+    results = read_results(study)
+    answers, rows, refused = [], [], {}
+    about = [c for c in results.scores if c not in ("metric", "value", "n", "unparsed")]
+    for _, cell in results.predictions.groupby(CELL, sort=False, dropna=False):
+        stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
+        whole = results.references[results.references["tested_on"] == tested_on] if len(results.references) else None
+        whole = whole if whole is not None and len(whole) else None
+        given = cell.drop(columns=[c for c in JUDGED if c in cell])
+        names = (metric,) if metric else _names(scorer, stage, tested_on, given)
+        try:
+            judged, made = _assessed(scorer, given, names, whole)
+        except ValueError as error:
+            if metric is None:
+                raise
+            refused[tested_on] = str(error)
+            continue
+        answers.append(judged)
+        rows += [{**cell.iloc[0][about].to_dict(), **row} for row in made]
+    if not rows:
+        raise ValueError(f"{metric} can be applied to no answer of {study!r}: {'; '.join(f'{name}: {why}' for name, why in refused.items())}")
+    new, old = pd.DataFrame(rows), results.scores
+    stays = old["metric"] != metric if metric else old["metric"].isin(MEASURED)
+    scores = pd.concat([part for part in (old[stays] if metric else new, new if metric else old[stays]) if len(part)], ignore_index=True)
+    predictions = results.predictions if metric else pd.concat(answers).loc[results.predictions.index, results.predictions.columns]
+    moved = (predictions[["outcome", "value"]] != results.predictions[["outcome", "value"]]).any(axis=1)
+    tables = {"predictions.parquet": [predictions], "scores.csv": scores.to_dict("records")}
+    origins = {**results.provenance, "scored": {"commit": provenance.commit(), "dirty": provenance.dirty()}}
+    others = [f for f in results.folder.iterdir() if f.is_file() and f.name not in (*tables, "provenance.json")]
+    changes = _changes(old, scores)
+    return Rescored(_write_tables(study, tables, origins, others=others), int(moved.sum()), len(scores), changes, refused)
+
+
+JUDGED = ("parsed", "outcome", "value", "metric")
+MEASURED = ("text_perplexity",)  # scores that were measured with the model, not computed from its answers
+
+
+def _changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The scores that are not the same to nine digits, before and after."""
+    key = [c for c in (*CELL, "metric") if c in old]
+    columns = [*key, "value", "n", "unparsed"]
+    sizes = [c for c in ("test_size", "probe_size") if c in key]
+    old, new = (frame.astype(dict.fromkeys(sizes, float)) for frame in (old, new))
+    both = old[columns].merge(new[columns], on=key, how="outer", suffixes=("_before", "_after"), validate="one_to_one")
+    same = pd.Series(True, index=both.index)
+    for name in ("value", "n", "unparsed"):
+        before, after = (pd.to_numeric(both[f"{name}_{when}"]) for when in ("before", "after"))
+        same &= np.isclose(before, after, rtol=1e-9, atol=1e-9, equal_nan=True)
+    return both[~same].rename(columns={"value_before": "before", "value_after": "after"})[[c for c in key if c != "test_size"] + ["before", "after"]].reset_index(drop=True)
 
 
 def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
@@ -489,8 +616,8 @@ def _values(values: Iterable[Any]) -> list[Any]:
     return sorted(set(values), key=str)
 
 
-def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, Any]) -> Path:
-    """Write a study's tables under a temporary name and put them in the place of what was there."""
+def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, Any], *, others: Iterable[Path] = ()) -> Path:
+    """Write a study's tables, and copies of `others`, under a temporary name and put them in the place of what was there."""
     folder = paths.results() / study
     temporary = folder.with_name(f".{study}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -500,7 +627,9 @@ def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, A
             pd.concat(rows, ignore_index=True).to_parquet(temporary / name, compression="zstd", index=False)
         elif rows:
             pd.DataFrame(rows).to_csv(temporary / name, index=False)
-    (temporary / "provenance.json").write_text(json.dumps({"study": study, **origins}, indent=1))
+    for file in others:
+        shutil.copyfile(file, temporary / file.name)
+    (temporary / "provenance.json").write_text(json.dumps({**origins, "study": study}, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return folder
@@ -515,6 +644,8 @@ class Results:
     predictions: pd.DataFrame
     scores: pd.DataFrame
     costs: pd.DataFrame
+    references: pd.DataFrame
+    texts: pd.DataFrame
     provenance: dict[str, Any]
 
 
@@ -529,11 +660,12 @@ def read_results(study: str) -> Results:
     for folder in (paths.results() / study, paths.published_results() / study):
         if (folder / "provenance.json").exists():
             words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-            scores, costs = (
-                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv")
+            scores, costs, texts = (
+                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv")
             )
             origins = json.loads((folder / "provenance.json").read_text())
-            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, origins)
+            references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
+            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, references, texts, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
 
 

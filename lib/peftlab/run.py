@@ -50,7 +50,7 @@ class Run:
     test_pictures: str = axis("true", "pictures in evaluation: true | shuffled | blank (baselines)", "evaluate")
     test_size: int | None = axis(200, "test questions, the first of a seeded order; None: all", "evaluate")
     probe: str = axis("presence", "hallucination probe: a name in lib/peftlab/probes.py", "probe")
-    probe_size: int | None = axis(180, "probe questions, whole balanced triples; None: all", "probe")
+    probe_size: int | None = axis(180, "probe questions: whole balanced triples of presence, pictures to caption; None: all", "probe")
 
     def __post_init__(self) -> None:
         levels = {
@@ -59,7 +59,7 @@ class Run:
             "precision": ("bf16", "fp32"),
             "train_pictures": ("true", "shuffled"),
             "test_pictures": ("true", "shuffled", "blank"),
-            "probe": ("presence", "pope"),
+            "probe": ("presence", "pope", "scene_captions"),
         }
         models.card(self.model), datasets.card(self.dataset)
         if self.test_dataset != "same":

@@ -63,7 +63,7 @@ def squeezed(text: str) -> str:
 
 def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) -> None:
     assert execute.run_grid(brought, live=False) == {"done": 4, "skipped": 0, "failed": 0, "blocked": 0, "stale": 0}
-    records.collect("mine", brought.runs, judge=metrics.judge, score=metrics.score, stages=brought.stages)
+    records.collect("mine", brought.runs, scorer=metrics, stages=brought.stages)
     results = records.read_results("mine")
     assert set(results.scores["tested_on"]) == {"shelves"} and set(results.scores["n"]) == {6}
     names: dict[str, object] = {}
