@@ -70,3 +70,17 @@ def test_save_is_deterministic(answers: pd.DataFrame, tmp_path: Path) -> None:
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert len(pd.read_csv(tmp_path / "a" / "to_base.csv")) == len(frame)
+
+
+@pytest.mark.parametrize("number, below", [(5, False), (41, True)])
+def test_every_method_has_a_legible_entry_inside_the_figure(number: int, below: bool) -> None:
+    names = [m for m in style.order("method") if m != "none"][:number]
+    frame = pd.DataFrame([{"method": m, "connector": "frozen", "trainable": 10.0 ** (3 + i % 6), "mean": 20.0, "low": 15.0, "high": 25.0} for i, m in enumerate(names)])
+    ax = figures.cost(frame)
+    ax.figure.canvas.draw()
+    (legend,) = [*ax.figure.legends, *filter(None, [ax.get_legend()])]
+    assert {style.label("method", m) for m in names} <= {t.get_text() for t in legend.get_texts()}
+    box, whole = legend.get_window_extent(), ax.figure.bbox
+    assert box.y0 >= -1 and box.y1 <= whole.y1 + 1 and box.x1 <= whole.x1 + 1
+    assert (box.y1 <= ax.get_window_extent().y0) == below
+    assert all("$" not in t.get_text() for t in ax.get_xticklabels(which="both"))

@@ -265,6 +265,13 @@ def test_where_every_one_differs_none_is_named() -> None:
     assert sentence == "Of 2 tuned models on Scenes, every one is higher than the untouched base."
 
 
+def test_a_sentence_names_few() -> None:
+    names = [f"m{i}" for i in range(20)]
+    assert findings._named(names[:3], names[3:]) == "m0, m1 and m2"
+    assert findings._named(names[:18], names[18:]) == "all but m18 and m19"
+    assert findings._named(names[:10], names[10:]) == ""
+
+
 def test_above_chance_is_by_the_interval() -> None:
     scores = [row(method="none", group="seen"), row(method="lora", group="seen", mean=30.0, low=26.0, high=34.0), row(method="ia3", group="seen", mean=30.0, low=25.0, high=35.0)]
     chance = [row(baseline="chance", mean=25.5, low=None, high=None)]

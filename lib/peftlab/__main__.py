@@ -146,7 +146,8 @@ def _end_with_parent() -> None:
     import threading
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1):  # unbuffered: a buffer's lock, held by this thread, would break the interpreter's end
+            pass
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -8,10 +8,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from peftlab import metrics, paths, style
 
 WIDTH = 6.3  # inches: the text width of the report
+BESIDE, COLUMNS = 14, 4  # the most methods of a legend beside the axes; of more, the columns of one below them
 APART = 0.17  # rows between the two states of the connector of one method
 
 
@@ -110,6 +112,8 @@ def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for row in frame[frame["method"] != "none"].to_dict("records"):
         _point(ax, row, "trainable", "mean", vertical=True)
     ax.set(xscale="log", xlabel="Parameters that train", ylabel="Mean accuracy (%), 95 % interval")
+    ax.xaxis.set_major_formatter(EngFormatter(sep="\N{NO-BREAK SPACE}"))  # a power of ten would need mathtext, which labels from a user's card must not reach
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(True)
     _methods_legend(ax, frame)
     return ax
@@ -197,7 +201,12 @@ def _legend(ax: Axes, more: list[Line2D]) -> None:
 def _methods_legend(ax: Axes, frame: pd.DataFrame) -> None:
     shown = [m for m in style.order("method") if m in set(frame["method"]) - {"none"}]
     looks = [Line2D([], [], marker=style.marker(m), linestyle="none", color=style.colour(m), markersize=4.5, label=style.label("method", m)) for m in shown]
-    ax.legend(handles=[*looks, *_states()], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)
+    if len(looks) <= BESIDE:
+        ax.legend(handles=[*looks, *_states()], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)
+        return
+    size = ax.figure.get_size_inches()
+    ax.figure.set_size_inches(size[0], size[1] + 0.16 * (len(looks) + 2) / COLUMNS)  # room for what is below the axes
+    ax.figure.legend(handles=[*_states(), *looks], loc="outside lower center", ncols=COLUMNS, handletextpad=0.3, columnspacing=1.2)
 
 
 # ---------------------------------------------------------------- files

@@ -25,6 +25,16 @@ def listed(names: Iterable[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
 
+NAMED = 8  # the most names that a sentence holds
+
+
+def _named(names: Sequence[str], others: Sequence[str]) -> str:
+    """Names in a sentence, or where they are many all but the `others`; "" where those are many too: the table has them."""
+    if len(names) <= NAMED:
+        return listed(names)
+    return f"all but {listed(others)}" if len(others) <= NAMED else ""
+
+
 def _share(row: Row) -> str:
     unit = metrics.metric(row.get("metric") or "exact").unit
     return f"{number(row['mean'])}\u00a0{unit}" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
@@ -83,8 +93,9 @@ def above_chance(facts: Facts) -> list[str]:
         mine = [r for r in main["scores"] if r["dataset"] == dataset and r["method"] != "none"]
         if guess:
             found = [arm(r) for r in mine if r["low"] is not None and r["low"] > guess[0]["mean"]]
+            others = [name for name in map(arm, mine) if name not in found]
             tuned = f"the {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
-            said.append(f"Above chance, {_share(guess[0])}, by the interval of the score {'is' if len(found) < 2 else 'are'} {listed(found)} of {tuned}.")
+            said.append(f"Above chance, {_share(guess[0])}, by the interval of the score {'is' if len(found) < 2 else 'are'} {_named(found, others) or len(found)} of {tuned}.")
     return said
 
 
@@ -94,8 +105,8 @@ def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) ->
     for word in ("higher", "lower"):
         if counts[word] == counts["all"] > 1:
             return f"{what}, every one is {word} than {than}."
-        named = listed(arm(r) for r in rows if r["verdict"] == word)
-        parts.append(f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word} ({named})" if counts[word] else f"none is {word}")
+        named = _named([arm(r) for r in rows if r["verdict"] == word], [arm(r) for r in rows if r["verdict"] != word])
+        parts.append(f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}{f' ({named})' if named else ''}" if counts[word] else f"none is {word}")
     return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE] or 'none'} not distinguishable from it."
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pypandoc
 import typst
 
-from peftlab import blocks, findings, paths, provenance, records, style, tables
+from peftlab import blocks, findings, methods, paths, provenance, records, style, tables
 from peftlab.blocks import Block, Card, Figure, Gallery, Heading, Listing, Paragraph, Span, Tabular, plain
 from peftlab.findings import FINDINGS, Facts
 from peftlab.run import PROTOCOL
@@ -338,10 +338,15 @@ def _pictures(facts: Facts) -> dict[tuple[str, str], Any]:
     return {(dataset, name): image for dataset, ids in wanted.items() for name, image in records.read_pictures(dataset, "test", ids).items()}
 
 
+ANSWERS = 16  # the most that are shown of a question; of more, those of the core methods
+
+
 def _cards(facts: Facts, pictures: dict[tuple[str, str], Any], *, answers: bool) -> Iterator[Card]:
     """A card per sampled question; with what each model answered, or without."""
     for row in facts["main_results"]["samples"]:
-        said = ((findings.arm(r), r["response"], r["outcome"]) for r in row["responses"]) if answers else ()
+        core = [r for r in row["responses"] if methods.card(r["method"]).group == "core"]
+        shown = row["responses"] if len(row["responses"]) <= ANSWERS else core
+        said = ((findings.arm(r), r["response"], r["outcome"]) for r in shown) if answers else ()
         image = pictures[row["tested_on"], row["example_id"]]
         yield Card(image, style.label("dataset", row["tested_on"]), row["question"], " / ".join(row["answers"]), tuple(said))
 
