@@ -21,7 +21,7 @@ STOREYS: dict[int, tuple[str, ...]] = {
     7: ("report",),
     6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
-    4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board"),
+    4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
     3: ("ledger", "dropout", "loading", "metrics", "questions", "baselines", "tasks", "judge"),
     2: ("records", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
     1: ("run", "provenance", "pictures"),

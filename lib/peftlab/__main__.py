@@ -164,6 +164,27 @@ def status(args: argparse.Namespace) -> int:
     return 0
 
 
+def estimate(args: argparse.Namespace) -> int:
+    """Say what a grid will take before anything of it starts; 1 where that is not known of all of it."""
+    from peftlab import grid
+
+    study, workers = grid.read(args.grid), _workers(args.workers)
+    from peftlab import forecast
+
+    if args.measure:
+        pilots = forecast.short(study)
+        if pilots.runs:
+            from peftlab import execute
+
+            execute.run_grid(pilots, live=False)
+    found = forecast.table(study)
+    shown = found.assign(minutes=(found["seconds"] * found["stages"] / 60).round(1), memory=(found["memory"] / 1e9).round(1)).drop(columns=["disk", "seconds"])
+    print(shown.rename(columns={"memory": "GB"}).to_string(index=False, na_rep="–") if len(shown) else "nothing is left to do")
+    for sentence in forecast.sentences(study, found, workers=workers):
+        print(sentence)
+    return 1 if found["seconds"].isna().any() else 0
+
+
 def ledger(args: argparse.Namespace) -> int:
     """Print what a method trains of a model and what it holds in memory, without weights."""
     import json
@@ -340,6 +361,12 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="what of a grid is done, failed, stale or missing")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.set_defaults(call=status)
+
+    one = commands.add_parser("estimate", help="hours, memory and disk that a grid will take, from finished stages")
+    one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
+    one.add_argument("--measure", action="store_true", help="first run a few steps of what no finished stage can tell")
+    one.add_argument("--workers", type=int, help="runs at once, as for run")
+    one.set_defaults(call=estimate)
 
     one = commands.add_parser("ledger", help="what a method trains of a model, and the memory it takes, without weights")
     one.add_argument("model", help="a model: a card in lib/peftlab/models")
