@@ -48,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------- a made-up study, as records.collect would write it
+# ---------------------------------------------------------------- a made-up study, as collected.collect would write it
 
 STUDY_SETS = ("scenes", "icons_choice")
 STUDY_GAIN = {"none": 0, "connector": 4, "full": 15, "lora": 18, "ia3": 2, "adapter": 14, "prefix": -6}  # points over the base
@@ -75,7 +75,7 @@ def study_answers(run: Any, stage: str, level: float, n: int = 60) -> pd.DataFra
 
 
 def write_study(name: str = "smoke", sets: tuple[str, ...] = STUDY_SETS) -> Path:
-    """Write a made-up study to the results folder, in the schema of `records.collect`; returns the folder."""
+    """Write a made-up study to the results folder, in the schema of `collected.collect`; returns the folder."""
     from dataclasses import replace
 
     from peftlab import datasets, methods, metrics, paths

@@ -22,7 +22,7 @@ STOREYS: dict[int, tuple[str, ...]] = {
     6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
-    3: ("ledger", "dropout", "loading", "metrics", "questions", "baselines", "tasks", "judge"),
+    3: ("ledger", "dropout", "loading", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
     2: ("records", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
     1: ("run", "provenance", "pictures"),
     0: ("datasets", "models", "methods", "paths"),
@@ -108,8 +108,8 @@ def _deeds(module: str, node: ast.AST) -> list[str]:
         said.append("sets rcParams: only style may")
     if module != "training" and isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.optim":
         said.append("uses torch.optim: only training steps an optimiser")
-    if module != "records" and attribute == "to_parquet":
-        said.append("writes Parquet: only records writes results")
+    if module not in ("records", "collected") and attribute == "to_parquet":
+        said.append("writes Parquet: only records and collected write results")
     if called in ("import_module", "importlib.import_module") and module not in (*CARDS, "__main__"):
         named = [a for a in node.args if "peftlab" in ast.unparse(a)]
         said += ["imports a module of ours by a computed name: only the cards may"] if named else []

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab import estimates, findings, metrics, records, stats, tables
+from peftlab import collected, estimates, findings, metrics, stats, tables
 
 
 @pytest.fixture
 def answers(study: Path) -> pd.DataFrame:
-    return records.read_results("smoke").predictions
+    return collected.read_results("smoke").predictions
 
 
 def test_scores_are_the_plain_means_of_the_right_rows(answers: pd.DataFrame) -> None:
@@ -94,7 +94,7 @@ def test_hallucination_has_the_base_once_and_always_yes(answers: pd.DataFrame) -
 
 
 def test_costs(study: Path) -> None:
-    frame = estimates.costs(records.read_results("smoke").costs)
+    frame = estimates.costs(collected.read_results("smoke").costs)
     row = frame.set_index(["method", "connector"]).loc["lora", "tuned"]
     assert row["runs"] == 2 and row["trainable"] == 2_900_000 + 1_070_000
     assert row["share"] == pytest.approx(100 * row["trainable"] / (3_400_000 + 1_070_000 + 134_500_000))
@@ -102,7 +102,7 @@ def test_costs(study: Path) -> None:
 
 
 def test_what_costs_bought_is_of_their_own_quantisation(study: Path, answers: pd.DataFrame) -> None:
-    results = records.read_results("smoke")
+    results = collected.read_results("smoke")
     mine = (results.costs["method"] == "lora") & (results.costs["train_pictures"] == "true")
     costs = estimates.costs(pd.concat([results.costs, results.costs[mine].assign(quantisation="nf4")]))
     lora = answers[(answers["method"] == "lora") & (answers["train_pictures"] == "true")]
@@ -124,7 +124,7 @@ def test_a_cell_that_mixes_axes_is_refused(answers: pd.DataFrame) -> None:
 
 
 def test_definitions_and_data_come_from_what_ran(answers: pd.DataFrame, study: Path) -> None:
-    methods = estimates.definitions(answers, records.read_results("smoke").costs).set_index("method")
+    methods = estimates.definitions(answers, collected.read_results("smoke").costs).set_index("method")
     assert methods.loc["lora", ["size_name", "size", "lr", "connector_lr", "trainable_llm"]].tolist() == ["rank", 16, 1e-3, 3e-3, 2_900_000]
     assert pd.isna(methods.loc["none", "lr"])
     sets = estimates.data(answers).set_index("dataset")
@@ -146,7 +146,7 @@ def test_the_base_against_what_needs_no_sight(answers: pd.DataFrame) -> None:
 def test_a_study_without_controls_has_costs(study: Path) -> None:
     costs = pd.read_csv(study / "costs.csv", dtype=str, keep_default_na=False)
     costs[costs["train_pictures"] == "true"].to_csv(study / "costs.csv", index=False)
-    frame = estimates.costs(records.read_results("smoke").costs)
+    frame = estimates.costs(collected.read_results("smoke").costs)
     assert set(frame["method"]) == {"connector", "full", "lora", "ia3", "adapter", "prefix"} and frame["seconds"].gt(0).all()
 
 
@@ -203,13 +203,13 @@ def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFra
 
 
 @pytest.fixture
-def kept(study: Path, ask: Callable[..., None]) -> records.Results:
+def kept(study: Path, ask: Callable[..., None]) -> collected.Results:
     """The study with its models, tuned on icons, asked about three seen sets."""
     ask(study)
-    return records.read_results("smoke")
+    return collected.read_results("smoke")
 
 
-def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: records.Results) -> None:
+def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: collected.Results) -> None:
     frame = estimates.forgetting(kept.predictions)
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
     means = rows.groupby(["method", "connector", "tested_on"])["value"].mean()
@@ -229,7 +229,7 @@ def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: records.Results)
     assert dict(frame[["part", "kind"]].drop_duplicates().to_numpy()) == {"icons_choice": "target", **dict.fromkeys(("scenes", "facts", "titles"), "seen"), **dict.fromkeys(estimates.MEANS, "mean")}
 
 
-def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: records.Results) -> None:
+def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: collected.Results) -> None:
     by = estimates.forgetting(kept.predictions).set_index(["method", "connector", "part"])
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
     rows = rows.assign(question_id=rows["tested_on"] + rows["example_id"])
@@ -243,7 +243,7 @@ def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: reco
         assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([paired.mean, paired.low, paired.high])
 
 
-def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: records.Results) -> None:
+def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: collected.Results) -> None:
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice' and method == 'full' and connector == 'tuned'")
     alone = pd.concat([rows.assign(picture_id=rows["tested_on"] + rows["example_id"], asset=rows["tested_on"] + rows["example_id"])])
     row = estimates.forgetting(alone).set_index("part").loc["H"]
@@ -257,9 +257,9 @@ def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: rec
     assert pd.isna(row["difference"]), "there is no base to compare with"
 
 
-def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: records.Results, study: Path, ask: Callable[..., None]) -> None:
+def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: collected.Results, study: Path, ask: Callable[..., None]) -> None:
     ask(study, "scenes", ("facts", "titles", "icons_choice"))
-    both = estimates.forgetting(records.read_results("smoke").predictions).set_index(["dataset", "method", "connector", "part"])
+    both = estimates.forgetting(collected.read_results("smoke").predictions).set_index(["dataset", "method", "connector", "part"])
     mine = both.loc["scenes", "lora", "tuned"]
     assert mine.loc["A_S", "mean"] == pytest.approx(mine.loc[["facts", "titles"], "mean"].mean()) and mine.loc["icons_choice", "kind"] == "unseen"
     less = estimates.forgetting(kept.predictions[kept.predictions["tested_on"] != "facts"])
@@ -269,7 +269,7 @@ def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: re
     assert estimates.forgetting(kept.predictions[kept.predictions["tested_on"] == kept.predictions["dataset"]]).empty
 
 
-def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: records.Results) -> None:
+def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: collected.Results) -> None:
     rows = kept.predictions.query("dataset == 'icons_choice' and stage == 'evaluate'")
     packed = rows[rows["method"].isin(["none", "lora"])].assign(quantisation="nf4")
     packed = packed.assign(value=packed["value"].where(packed["method"] != "none", 0.0))
@@ -282,7 +282,7 @@ def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: 
         estimates.forgetting(other)
 
 
-def test_forgetting_of_text_is_paired_by_passage(kept: records.Results) -> None:
+def test_forgetting_of_text_is_paired_by_passage(kept: collected.Results) -> None:
     frame = estimates.text_forgetting(kept.texts).set_index(["method", "connector"])
     assert len(frame) == 12
     nats = (100 * 3 + 150 * 3.1 + 90 * 3.2) / 340

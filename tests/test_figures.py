@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from peftlab import estimates, figures, records, style
+from peftlab import collected, estimates, figures, style
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def closed():
 
 @pytest.fixture
 def answers(study: Path) -> pd.DataFrame:
-    return records.read_results("smoke").predictions
+    return collected.read_results("smoke").predictions
 
 
 def points(ax: Axes) -> list[tuple[float, float]]:
@@ -48,7 +48,7 @@ def test_intervals_are_drawn_as_they_are(answers: pd.DataFrame) -> None:
 def test_functions_draw_on_given_axes_and_leave_rcparams(answers: pd.DataFrame, study: Path) -> None:
     before = dict(plt.rcParams)
     probe, shuffled = estimates.hallucination(answers), estimates.to_shuffled(answers)
-    averages = estimates.averages(answers).query("group == 'unseen'").merge(estimates.costs(records.read_results("smoke").costs)[["method", "connector", "trainable"]], how="left")
+    averages = estimates.averages(answers).query("group == 'unseen'").merge(estimates.costs(collected.read_results("smoke").costs)[["method", "connector", "trainable"]], how="left")
     for draw, frame in ((figures.hallucination, probe), (figures.cost, averages), (figures.to_shuffled, shuffled)):
         _, ax = plt.subplots()
         assert draw(frame, ax=ax) is ax

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from peftlab import __main__, judge, paths, records
+from peftlab import __main__, collected, judge, paths, records
 from peftlab.run import Run
 
 PROMPT = "There are {objects}. Q: {question} Right: {reference} Said: {answer}"
@@ -118,7 +118,7 @@ def test_opinions_are_in_no_table(answered: Path, endpoint: Endpoint) -> None:
     from peftlab import metrics
 
     judge.judge_run(RUN, judge.Judge(endpoint.url, "judge", PROMPT))
-    folder = records.collect("mine", [RUN], scorer=metrics, stages=("evaluate",))
+    folder = collected.collect("mine", [RUN], scorer=metrics, stages=("evaluate",))
     assert all("judge-2026" not in file.read_text() for file in folder.iterdir() if file.suffix != ".parquet")
     assert not [c for c in pd.read_parquet(folder / "predictions.parquet") if c in ("rating", "said", "judge")]
 

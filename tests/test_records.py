@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from peftlab import datasets, metrics, paths, records
+from peftlab import collected, datasets, metrics, paths, records
 from peftlab.metrics import captions
 from peftlab.records import Example
 from peftlab.run import Run
@@ -52,7 +52,7 @@ def evaluated(run: Run = RUN, *, responses: tuple[str, ...] = ("cat", "Dog.", "b
 
 def collect(runs: list[Run], **changes: object) -> Path:
     """Collect with the real metrics."""
-    return records.collect("study", runs, **{"scorer": metrics, **changes})
+    return collected.collect("study", runs, **{"scorer": metrics, **changes})
 
 
 # ---------------------------------------------------------------- examples
@@ -262,11 +262,11 @@ def test_collect_refuses_an_edited_folder_and_an_empty_study(prepared: dict[str,
 
 def test_a_study_is_read_back_with_what_made_it(prepared: dict[str, str], cache: Path) -> None:
     with pytest.raises(FileNotFoundError, match="'study' is not collected: run"):
-        records.read_results("study")
+        collected.read_results("study")
     tuned()
     evaluated()
     collect([RUN])
-    results = records.read_results("study")
+    results = collected.read_results("study")
     assert (len(results.predictions), len(results.scores), len(results.costs)) == (4, 1, 1)
     origins = results.provenance
     assert (origins["study"], origins["stages"], origins["seconds"], origins["packages"]) == ("study", 2, 2.5, {"torch": [None, "x"]})
@@ -275,14 +275,14 @@ def test_a_study_is_read_back_with_what_made_it(prepared: dict[str, str], cache:
 
 def test_facts_come_back_and_keep_to_one_study(work: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no facts"):
-        records.read_facts("study")
-    records.write_facts("a", "study", {"rows": pd.DataFrame({"x": [1.5, None], "y": ["p", "q"]}), "n": np.int64(3)})
-    assert records.read_facts("study") == {"a": {"study": "study", "rows": [{"x": 1.5, "y": "p"}, {"x": None, "y": "q"}], "n": 3}}
+        collected.read_facts("study")
+    collected.write_facts("a", "study", {"rows": pd.DataFrame({"x": [1.5, None], "y": ["p", "q"]}), "n": np.int64(3)})
+    assert collected.read_facts("study") == {"a": {"study": "study", "rows": [{"x": 1.5, "y": "p"}, {"x": None, "y": "q"}], "n": 3}}
     with pytest.raises(ValueError):
-        records.write_facts("a", "study", {"n": float("nan")})
-    records.write_facts("b", "other", {})
+        collected.write_facts("a", "study", {"n": float("nan")})
+    collected.write_facts("b", "other", {})
     with pytest.raises(ValueError, match="b holds facts of study 'other', not 'study'"):
-        records.read_facts("study")
+        collected.read_facts("study")
 
 
 def test_predictions_refuse_a_missing_answer() -> None:
@@ -328,41 +328,41 @@ def test_a_data_set_is_prepared_again_once_the_pack_is_another(work: Path, tmp_p
 
 def test_a_changed_scorer_is_applied_to_stored_answers_and_back(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name: p.read_bytes() for p in study.iterdir()}
-    found = records.rescore("smoke", scorer=metrics)
+    found = collected.rescore("smoke", scorer=metrics)
     assert (found.answers, len(found.changes), found.folder) == (0, 0, study)
     assert (study / "costs.csv").read_bytes() == before["costs.csv"]
     with monkeypatch.context() as patch:
         patch.setitem(metrics.METRICS, "exact", replace(metrics.METRICS["exact"], parse=lambda *_: "plant"))
-        found = records.rescore("smoke", scorer=metrics)
+        found = collected.rescore("smoke", scorer=metrics)
         assert found.answers > 500 and set(found.changes["metric"]) == {"exact"}
-        results = records.read_results("smoke")
+        results = collected.read_results("smoke")
         evaluated = results.predictions.query("stage == 'evaluate'")
         assert set(evaluated["parsed"]) == {"plant"} and set(evaluated["outcome"]) == {"wrong"}
         assert (results.scores.query("metric == 'exact'")["value"] == 0).all() and results.scores.query("metric == 'yes_no'")["value"].min() > 20
         assert results.provenance["scored"]["commit"] and set(found.changes["after"]) == {0.0}
-    records.rescore("smoke", scorer=metrics)
+    collected.rescore("smoke", scorer=metrics)
     assert sorted(pd.read_csv(study / "scores.csv")["value"].dropna()) == pytest.approx(sorted(pd.read_csv(io.BytesIO(before["scores.csv"]))["value"].dropna()))
 
 
 def test_another_metric_is_added_beside_and_what_it_cannot_score_is_said(study: Path) -> None:
-    old = records.read_results("smoke")
-    found = records.rescore("smoke", scorer=metrics, metric="letter_or_name")
-    new = records.read_results("smoke")
+    old = collected.read_results("smoke")
+    found = collected.rescore("smoke", scorer=metrics, metric="letter_or_name")
+    new = collected.read_results("smoke")
     pd.testing.assert_frame_equal(new.predictions, old.predictions)
     stages = len(old.scores.query("metric in ['exact', 'yes_no']"))
     assert len(new.scores) == len(old.scores) + stages and found.answers == 0 and found.refused == {}
     kept = new.scores["metric"] != "letter_or_name"
     assert new.scores[kept]["value"].reset_index(drop=True).equals(old.scores["value"])
     with pytest.raises(ValueError, match="vqa can be applied to no answer of 'smoke': .*at least four"):
-        records.rescore("smoke", scorer=metrics, metric="vqa")
-    pd.testing.assert_frame_equal(records.read_results("smoke").scores, new.scores)
+        collected.rescore("smoke", scorer=metrics, metric="vqa")
+    pd.testing.assert_frame_equal(collected.read_results("smoke").scores, new.scores)
 
 
 def test_a_published_study_is_scored_where_it_may_be_written(written: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "published_results", lambda: tmp_path / "published")
     tracked = shutil.copytree(written, tmp_path / "published" / "smoke")
     before = {p.name: p.read_bytes() for p in tracked.iterdir()}
-    assert records.rescore("smoke", scorer=metrics).folder == paths.results() / "smoke"
+    assert collected.rescore("smoke", scorer=metrics).folder == paths.results() / "smoke"
     assert {p.name: p.read_bytes() for p in tracked.iterdir()} == before
 
 
@@ -370,10 +370,10 @@ def test_a_scorer_that_fails_leaves_everything_as_it_was(study: Path, monkeypatc
     before = {p.name: p.read_bytes() for p in study.iterdir()}
     monkeypatch.setitem(metrics.METRICS, "exact", replace(metrics.METRICS["exact"], earns=lambda *_: 1 / 0))
     with pytest.raises(ZeroDivisionError):
-        records.rescore("smoke", scorer=metrics)
+        collected.rescore("smoke", scorer=metrics)
     assert {p.name: p.read_bytes() for p in study.iterdir()} == before
     with pytest.raises(FileNotFoundError, match="'other' is not collected"):
-        records.rescore("other", scorer=metrics)
+        collected.rescore("other", scorer=metrics)
 
 
 def test_a_part_of_a_test_set_of_captions_is_scored_by_the_whole(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,11 +385,11 @@ def test_a_part_of_a_test_set_of_captions_is_scored_by_the_whole(prepared: dict[
     records.predictions(records.read_examples("icons_choice", "test")[:3], ["a red ball", "a cat", "grass"]).to_parquet(stage.folder / "predictions.parquet")
     stage.finish(stamp={})
     collect([run], stages=("evaluate",))
-    results = records.read_results("study")
+    results = collected.read_results("study")
     words = [[captions.tokens(t)] for t in texts]
     expected = captions.cider([captions.tokens(t) for t in ("a red ball", "a cat", "grass")], words[:3], corpus=captions.frequencies(words))
     assert results.predictions["value"].tolist() == pytest.approx(expected)
     assert results.references["answers"].str[0].tolist() == texts and results.scores.set_index("metric").loc["cider", "value"] == pytest.approx(sum(expected) / 3)
     shutil.rmtree(paths.prepared())
-    assert len(records.rescore("study", scorer=metrics).changes) == 0
-    assert records.read_results("study").predictions["value"].tolist() == pytest.approx(expected)
+    assert len(collected.rescore("study", scorer=metrics).changes) == 0
+    assert collected.read_results("study").predictions["value"].tolist() == pytest.approx(expected)

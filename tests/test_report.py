@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import typst
 
-from peftlab import __main__, blocks, findings, paths, records, report, style, tables
+from peftlab import __main__, blocks, collected, findings, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
 
 AGGREGATE = list(__main__.AGGREGATE)
@@ -90,7 +90,7 @@ def test_both_forms_are_built_and_self_contained(built: Path, markup: tuple[str,
     assert len(ids) == len(set(ids))
     assert all(a["href"][1:] in ids for tag, a in page.tags if tag == "a" and a["href"].startswith("#"))
     assert made.pdf.read_bytes().startswith(b"%PDF") and b"pdfuaid:part>1<" in made.pdf.read_bytes()
-    assert json.loads(made.facts.read_text()) == records.read_facts("smoke")
+    assert json.loads(made.facts.read_text()) == collected.read_facts("smoke")
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext reads the PDF back")
@@ -113,7 +113,7 @@ def test_the_same_facts_give_the_same_bytes(built: Path) -> None:
 
 
 def test_everything_is_numbered_once(built: Path) -> None:
-    _, _, content = report.document(records.read_facts("smoke"))
+    _, _, content = report.document(collected.read_facts("smoke"))
     for kinds in ((Figure, Gallery), (Tabular,)):
         assert [b.number for b in content if isinstance(b, kinds)] == list(range(1, 1 + sum(isinstance(b, kinds) for b in content)))
     numbers = [b.number for b in content if isinstance(b, Heading) and b.number]
@@ -153,7 +153,7 @@ def names() -> str:
 
 
 def test_every_number_in_prose_is_a_fact(built: Path) -> None:
-    facts = records.read_facts("smoke")
+    facts = collected.read_facts("smoke")
     _, _, content = report.document(facts)
     text = prose(content)
     for name in re.findall(r"[A-Za-z][\w.-]*\d[\w.-]*\w", names()):
@@ -164,7 +164,7 @@ def test_every_number_in_prose_is_a_fact(built: Path) -> None:
 
 
 def test_a_number_that_is_no_fact_would_be_found(built: Path) -> None:
-    assert not {"12345.6"} & allowed(records.read_facts("smoke"))
+    assert not {"12345.6"} & allowed(collected.read_facts("smoke"))
 
 
 def test_no_number_is_typed_in_the_template() -> None:
@@ -282,7 +282,7 @@ def test_above_chance_is_by_the_interval() -> None:
 
 def test_the_abstract_is_about_one_data_set(built: Path) -> None:
     """The probe's tally is of the data set that the rest of the abstract speaks of, the unseen one."""
-    said = " ".join(findings.abstract(records.read_facts("smoke")))
+    said = " ".join(findings.abstract(collected.read_facts("smoke")))
     assert "tuned on Icons (choice), " in said and "Scenes" not in said
 
 
@@ -310,7 +310,7 @@ def test_a_base_that_does_not_look_is_told_as_a_failure() -> None:
 def test_what_is_kept_has_its_section_and_a_study_without_has_none(built: Path) -> None:
     text = Page(report.build("smoke").html.read_text()).text
     assert "Forgetting of plain text" in text and "harmonic mean of what is kept" in text and "tuned on Icons (choice), by that mean" in text
-    facts = records.read_facts("smoke")["forgetting"]
+    facts = collected.read_facts("smoke")["forgetting"]
     assert {r["part"] for r in facts["parts"]} >= {"A_S", "A_T", "H", "O", "scenes", "facts", "titles"} and facts["text"] and facts["drawn"]
     file = paths.build() / "facts" / "forgetting.json"
     file.write_text(json.dumps({**facts, "parts": [], "text": [], "drawn": []}))
@@ -379,6 +379,6 @@ def test_publish_refuses_uncommitted_code_and_large_files(project: Path, monkeyp
 
 
 def test_blocks_of_both_forms_hold_the_same_texts(built: Path) -> None:
-    _, _, content = report.document(records.read_facts("smoke"))
+    _, _, content = report.document(collected.read_facts("smoke"))
     page = squeezed(Page(blocks.as_html(content)).text)
     assert all(squeezed(plain(b.spans)) in page for b in content if isinstance(b, Paragraph))

@@ -8,7 +8,7 @@ import pypandoc
 import pytest
 import typst
 
-from peftlab import estimates, records, tables
+from peftlab import collected, estimates, tables
 from peftlab.tables import Cell, Table
 
 EVIL = ['<script>alert(1)</script> & "q"', "#eval(\"1+1\") $x$ *b* _i_ `c` \\", "a | b\n| c", "@cite <label> [link](http://x) ![p](file:///etc/passwd)", "= head\n- item"]
@@ -69,7 +69,7 @@ def test_numbers() -> None:
 
 
 def test_tables_of_a_study(study: Path) -> None:
-    results = records.read_results("smoke")
+    results = collected.read_results("smoke")
     answers = results.predictions
     scores, averages, baselines = estimates.scores(answers), estimates.averages(answers), estimates.baselines(answers)
     main = tables.main_table(scores, averages, baselines)
@@ -94,7 +94,7 @@ def test_in_a_notebook_small_print_has_a_line_of_its_own() -> None:
 
 
 def test_what_is_missing_is_a_dash(study: Path) -> None:
-    answers = records.read_results("smoke").predictions
+    answers = collected.read_results("smoke").predictions
     lacking = answers[~((answers["method"] == "ia3") & (answers["dataset"] == "scenes"))]
     table = tables.main_table(estimates.scores(lacking), estimates.averages(lacking), estimates.baselines(lacking))
     row = next(r for r in table.rows if r[0] == "(IA)³")

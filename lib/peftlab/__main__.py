@@ -212,7 +212,7 @@ def export(args: argparse.Namespace) -> int:
     """Write a tuned model as one of transformers' own, merged."""
     from pathlib import Path
 
-    from peftlab import paths, records
+    from peftlab import collected, paths, records
     from peftlab.run import Run
 
     tuned = paths.runs() / args.run / "finetune"
@@ -281,7 +281,7 @@ def report(args: argparse.Namespace) -> int:
     """
     import shutil
 
-    from peftlab import execute, grid, kernels, metrics, paths, records
+    from peftlab import collected, execute, grid, kernels, metrics, paths, records
     from peftlab import report as room
 
     study = grid.read(args.study)
@@ -290,7 +290,7 @@ def report(args: argparse.Namespace) -> int:
     if there and not any((paths.runs() / run.id).exists() for run in study.runs):
         print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
     else:
-        folder = records.collect(study.name, study.runs, scorer=metrics, stages=study.stages)
+        folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages)
         print(f"collected {len(study.runs)} runs in {folder}")
     if "evaluate" not in study.stages:
         print(f"{study.name} asks nothing of its models (no evaluate stage): its tables are all there is to report")
@@ -311,11 +311,11 @@ def report(args: argparse.Namespace) -> int:
 
 def rescore(args: argparse.Namespace) -> int:
     """Score stored answers again with the scorers as they are now, and say what changed."""
-    from peftlab import metrics, records, tables
+    from peftlab import collected, metrics, records, tables
 
     if args.metric:
         metrics.metric(args.metric)
-    found = records.rescore(args.study, scorer=metrics, metric=args.metric)
+    found = collected.rescore(args.study, scorer=metrics, metric=args.metric)
     for row in found.changes.to_dict("records"):
         asked = row["tested_on"] + ("" if row["test_pictures"] == "true" or row["stage"] == "probe" else f" ({row['test_pictures']} pictures)")
         print(f"{row['run']} {row['stage']} {asked} {row['metric']}: {tables.number(row['before'], 2)} -> {tables.number(row['after'], 2)}")

@@ -15,7 +15,7 @@ import pandas as pd
 import pypandoc
 import typst
 
-from peftlab import blocks, findings, methods, paths, provenance, records, style, tables
+from peftlab import blocks, collected, findings, methods, paths, provenance, records, style, tables
 from peftlab.blocks import Block, Card, Figure, Gallery, Heading, Listing, Paragraph, Span, Tabular, plain
 from peftlab.findings import FINDINGS, Facts
 from peftlab.run import PROTOCOL
@@ -40,7 +40,7 @@ def build(study: str) -> Report:
 
     Raises ValueError or FileNotFoundError with a sentence where facts, a figure or a reference are missing or of another study.
     """
-    facts = records.read_facts(study)
+    facts = collected.read_facts(study)
     title, subtitle, content = document(facts)
     line = f"Study “{study}” · {words(facts)['line']}"
     folder = paths.build()
@@ -364,7 +364,7 @@ def publish(study: str) -> list[Path]:
     """
     if provenance.dirty() is not False:
         raise ValueError("library, notebooks or requirements.lock differ from the commit (or git is missing): commit them, run again, then publish")
-    results, origins = paths.results() / study, records.read_results(study).provenance
+    results, origins = paths.results() / study, collected.read_results(study).provenance
     if not results.exists():
         raise FileNotFoundError(f"study {study!r} is not collected here: run `python -m peftlab report {study}`")
     if origins["dirty"] != [False] or None in origins["commits"]:
@@ -373,7 +373,7 @@ def publish(study: str) -> list[Path]:
         raise ValueError(f"results of {study!r} were scored again by uncommitted code: rescore them from a clean commit")
     if origins["protocol"] != [PROTOCOL]:
         raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
-    if records.read_facts(study)["provenance"] != {"study": study, **origins}:
+    if collected.read_facts(study)["provenance"] != {"study": study, **origins}:
         raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
     made = {paths.build() / name: name if study == MAIN else f"{study}{Path(name).suffix}" for name in ("study.html", "study.pdf", "facts.json")}
     drawn = sorted((paths.build() / "figures").iterdir())

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from peftlab import execute, grid, metrics, paths, records, report, tables
+from peftlab import collected, execute, grid, metrics, paths, records, report, tables
 
 CARD = '''label: "Shelves <b>$x_{$</b> & *co*"
 task: what is on the shelf <img src=x onerror=alert(1)>
@@ -63,8 +63,8 @@ def squeezed(text: str) -> str:
 
 def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) -> None:
     assert execute.run_grid(brought, live=False) == {"done": 4, "skipped": 0, "failed": 0, "blocked": 0, "stale": 0}
-    records.collect("mine", brought.runs, scorer=metrics, stages=brought.stages)
-    results = records.read_results("mine")
+    collected.collect("mine", brought.runs, scorer=metrics, stages=brought.stages)
+    results = collected.read_results("mine")
     assert set(results.scores["tested_on"]) == {"shelves"} and set(results.scores.query("metric == 'exact'")["n"]) == {6}
     names: dict[str, object] = {}
     for cell in nbformat.read(paths.notebooks() / "10_main_results.ipynb", as_version=4).cells:
