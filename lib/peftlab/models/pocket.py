@@ -147,9 +147,14 @@ def skeleton(name: str) -> Loaded:
 
 
 def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
-    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears packed where asked."""
+    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears packed where asked.
+
+    Parameters are cast and buffers are not: rounded to bf16, the rotary frequencies would misplace tokens.
+    """
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    model = loaded.model.to(dtype)
+    model = loaded.model
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
     model.model.vision_tower.float().feature_dtype = dtype
     loading.quantise(model, loaded.towers, quantisation)
     loading.contiguous(model.lm_head)
