@@ -29,13 +29,13 @@ class Features:
     """
 
     loaded: Loaded
-    table: torch.Tensor | None  # (pictures, image tokens, width), bf16
+    table: torch.Tensor | None  # (pictures, cells, width), bf16
     rows: dict[str, int]
 
     def tokens(self, image: Image.Image, question: str, *, before: Sequence[tuple[str, str]] = ()) -> dict[str, list[int]]:
         """``input_ids`` of a conversation up to where the answer to `question` begins, and the family's other values a token."""
         if self.table is not None:
-            return {"input_ids": self.loaded.prompt(question, image_tokens=self.table.shape[1], before=before)}
+            return {"input_ids": self.loaded.prompt(question, image_tokens=self.loaded.model.config.image_seq_length, before=before)}
         made = self.loaded.inputs(image, question, before=before)
         return {name: made[name][0].tolist() for name in TOKENS if name in made and name != "attention_mask"}
 
@@ -99,7 +99,7 @@ def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
 
 
 def _computed(loaded: Loaded, tower: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
-    """(len(images), image tokens, width) in bf16, by the tower."""
+    """(len(images), cells, width) in bf16, by the tower."""
     device, parts = next(tower.parameters()).device, []
     for start in range(0, len(images), BATCH):
         pixels = loaded.processor.image_processor(images[start : start + BATCH], return_tensors="pt")["pixel_values"]
