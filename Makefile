@@ -4,6 +4,7 @@
 # TORCH_INDEX=, the address of the index of CPU builds that torch's own install page names, spares a Linux machine without a GPU the CUDA build.
 
 STUDY ?= smoke
+BENCH ?=
 TORCH_INDEX ?=
 
 CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
@@ -19,7 +20,7 @@ export TOKENIZERS_PARALLELISM = false
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets report test publish lab doctor parameters lock clean
+.PHONY: help setup assets report test bench publish lab doctor parameters lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -35,6 +36,9 @@ report: assets  ## fine-tune the smoke grid here and write its report to report/
 
 test: assets  ## every test
 	$(PYTHON) -m pytest --import-mode=importlib tests
+
+bench: assets  ## measure speed and memory beside what a user would run instead (BENCH=steps for one)
+	$(PYTHON) -m bench $(BENCH)
 
 publish: setup  ## renew the tracked results, figures and report (everything must be committed)
 	$(PYTHON) -m peftlab publish

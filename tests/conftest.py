@@ -124,6 +124,28 @@ def write_study(name: str = "smoke", sets: tuple[str, ...] = STUDY_SETS) -> Path
     return folder
 
 
+def ask_others(folder: Path, target: str = "icons_choice", others: tuple[str, ...] = ("scenes", "facts", "titles")) -> None:
+    """Add to a made-up study what its models, tuned on `target`, answer of other sets, and what they make of three passages of text."""
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    mine = rows.query("stage == 'evaluate' and dataset == @target and train_pictures == 'true' and test_pictures == 'true'")
+    rng, more = np.random.default_rng(0), []
+    for name in others:
+        value = np.where(rng.random(len(mine)) < np.where(mine["method"] == "none", 0.7, 0.5), 100.0, 0.0)
+        outcome = np.where(value > 0, "right", "wrong")
+        ids = {column: name + mine[column] for column in ("example_id", "picture_id")}
+        more.append(mine.assign(**ids, tested_on=name, test_dataset=name, value=value, outcome=outcome))
+    pd.concat([rows, *more], ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
+    about = mine.drop_duplicates("run")[["run", "stage", "model", "method", "connector", "dataset", "quantisation", "precision", "train_pictures", "seed"]]
+    texts = [about.assign(passage=name, tokens=tokens, nats=tokens * (3 + 0.1 * i + 0.2 * (about["method"] != "none"))) for i, (name, tokens) in enumerate({"a": 100, "b": 150, "c": 90}.items())]
+    pd.concat(texts).to_csv(folder / "texts.csv", index=False)
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., None]:
+    """Adds the answers on other data sets to a made-up study."""
+    return ask_others
+
+
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of a made-up study, written once."""

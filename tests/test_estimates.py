@@ -1,11 +1,14 @@
 """Frames of estimates from a made-up study, and what they refuse."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab import estimates, records, stats
+from peftlab import estimates, findings, metrics, records, stats, tables
 
 
 @pytest.fixture
@@ -145,3 +148,202 @@ def test_a_study_without_controls_has_costs(study: Path) -> None:
     costs[costs["train_pictures"] == "true"].to_csv(study / "costs.csv", index=False)
     frame = estimates.costs(records.read_results("smoke").costs)
     assert set(frame["method"]) == {"connector", "full", "lora", "ia3", "adapter", "prefix"} and frame["seconds"].gt(0).all()
+
+
+# ---------------------------------------------------------------- metrics beside accuracy
+
+
+@pytest.fixture
+def captioned(answers: pd.DataFrame) -> pd.DataFrame:
+    """The study with Scenes scored by CIDEr-D, each answer worth more than an accuracy can be."""
+    mine = answers["tested_on"] == "scenes"
+    other = answers[mine].assign(dataset="facts", tested_on="facts")
+    return pd.concat([answers.assign(value=answers["value"].where(~mine, 150 + answers["value"]), metric=answers["metric"].where(~mine, "cider")), other])
+
+
+def test_an_interval_is_cut_at_what_its_metric_can_be(captioned: pd.DataFrame) -> None:
+    frame = estimates.scores(captioned).set_index(["dataset", "method", "connector"])
+    row = frame.loc["scenes", "lora", "tuned"]
+    assert row["metric"] == "cider" and 150 < row["low"] < row["mean"] < row["high"] < 250
+    assert estimates.scores(captioned.assign(value=1000.0 - 9 * (captioned["example_id"] == "evaluate-1"))).query("metric == 'cider'")["high"].max() == 1000
+    right = captioned[captioned["metric"] == "exact"].assign(value=lambda f: 100.0 * (f["example_id"] != "evaluate-1"))
+    assert estimates.scores(right)["high"].max() == 100
+
+
+def test_a_mean_over_sets_holds_no_cider(captioned: pd.DataFrame) -> None:
+    frame = estimates.averages(captioned).set_index(["group", "method", "connector"])
+    facts = estimates.scores(captioned).set_index(["dataset", "method", "connector"]).loc["facts", "lora", "tuned"]
+    assert frame.loc[("seen", "lora", "tuned"), ["datasets", "metric"]].tolist() == [1, "exact"]
+    assert frame.loc[("seen", "lora", "tuned"), "mean"] == pytest.approx(facts["mean"])
+    assert set(estimates.averages_to_base(captioned)["metric"]) == {"exact"}
+    assert set(estimates.one_scale(estimates.scores(captioned))["dataset"]) == {"facts", "icons_choice"}
+    alone = captioned[captioned["tested_on"] == "scenes"]
+    assert estimates.averages(alone)["mean"].min() > 100, "a study of captions alone has its own mean"
+    assert "chance" not in set(estimates.baselines(captioned).query("dataset == 'scenes'")["baseline"])
+
+
+def test_the_best_is_the_lowest_where_less_is_better(answers: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = estimates.scores(answers).query("dataset == 'scenes' and method != 'none'").sort_values("mean")
+    key = ["method", "connector"]
+    left = estimates.to_best(answers).query("dataset == 'scenes'")[key].apply(tuple, axis=1)
+    assert tuple(tuned.iloc[-1][key]) not in set(left)
+    monkeypatch.setitem(metrics.METRICS, "exact", replace(metrics.METRICS["exact"], higher_is_better=False))
+    left = estimates.to_best(answers).query("dataset == 'scenes'")[key].apply(tuple, axis=1)
+    assert tuple(tuned.iloc[0][key]) not in set(left) and tuple(tuned.iloc[-1][key]) in set(left)
+
+
+def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFrame) -> None:
+    cell = answers.query("tested_on == 'scenes' and method == 'none' and test_pictures == 'true' and stage == 'evaluate'")
+    soft = cell.assign(metric="vqa", answers=[[a[0]] * 2 + ["grey thing"] * 8 for a in cell["answers"]])
+    assert estimates.baselines(soft).set_index("baseline").loc["majority", "mean"] == pytest.approx(100)
+    assert estimates.baselines(soft.assign(answers=[[a[0]] * 2 + [f"no {i}-{j}" for j in range(8)] for i, a in enumerate(cell["answers"])])).set_index("baseline").loc["majority", "mean"] < 60
+
+
+# ---------------------------------------------------------------- forgetting
+
+
+@pytest.fixture
+def kept(study: Path, ask: Callable[..., None]) -> records.Results:
+    """The study with its models, tuned on icons, asked about three seen sets."""
+    ask(study)
+    return records.read_results("smoke")
+
+
+def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: records.Results) -> None:
+    frame = estimates.forgetting(kept.predictions)
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
+    means = rows.groupby(["method", "connector", "tested_on"])["value"].mean()
+    assert len(frame) == 12 * 8 and set(frame["dataset"]) == {"icons_choice"}
+    by = frame.set_index(["method", "connector", "part"])
+    for method, connector in {(m, c) for m, c, _ in by.index}:
+        each = means[method, connector]
+        source, target = each[["scenes", "facts", "titles"]].mean(), each["icons_choice"]
+        expected = {**each, "A_S": source, "A_T": target, "H": 2 * source * target / (source + target), "O": (source + target) / 2}
+        mine = by.loc[method, connector]
+        assert mine["mean"].to_dict() == pytest.approx(expected)
+        assert (mine["low"] < mine["mean"]).all() and (mine["mean"] < mine["high"]).all()
+        if method != "none":
+            base = by.loc["none", "frozen"]["mean"]
+            assert (mine["mean"] - mine["difference"]).to_dict() == pytest.approx(base.to_dict())
+            assert (mine["verdict"] == ["higher" if low > 0 else "lower" if high < 0 else "not distinguishable" for low, high in zip(mine["difference_low"], mine["difference_high"])]).all()
+    assert dict(frame[["part", "kind"]].drop_duplicates().to_numpy()) == {"icons_choice": "target", **dict.fromkeys(("scenes", "facts", "titles"), "seen"), **dict.fromkeys(estimates.MEANS, "mean")}
+
+
+def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: records.Results) -> None:
+    by = estimates.forgetting(kept.predictions).set_index(["method", "connector", "part"])
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
+    rows = rows.assign(question_id=rows["tested_on"] + rows["example_id"])
+    mine, base = (rows.query("method == @m and connector == @c") for m, c in (("lora", "tuned"), ("none", "frozen")))
+    for part, sets in {"scenes": ["scenes"], "A_T": ["icons_choice"], "A_S": ["scenes", "facts", "titles"]}.items():
+        a, b = (f[f["tested_on"].isin(sets)] for f in (mine, base))
+        level = stats.interval(a["value"], a["picture_id"], a["asset"], strata=a["tested_on"])
+        paired = stats.paired(a, b, "question_id", strata="tested_on")
+        row = by.loc["lora", "tuned", part]
+        assert row[["low", "high", "n", "clusters"]].tolist() == pytest.approx([max(0, level.low), min(100, level.high), level.n, level.clusters])
+        assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([paired.mean, paired.low, paired.high])
+
+
+def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: records.Results) -> None:
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice' and method == 'full' and connector == 'tuned'")
+    alone = pd.concat([rows.assign(picture_id=rows["tested_on"] + rows["example_id"], asset=rows["tested_on"] + rows["example_id"])])
+    row = estimates.forgetting(alone).set_index("part").loc["H"]
+    rng, values = np.random.default_rng(0), {name: part["value"].to_numpy() for name, part in rows.groupby("tested_on")}
+    drawn = []
+    for _ in range(2000):
+        mean = {name: rng.choice(v, len(v)).mean() for name, v in values.items()}
+        source = np.mean([mean[n] for n in ("scenes", "facts", "titles")])
+        drawn.append(2 * source * mean["icons_choice"] / (source + mean["icons_choice"]))
+    assert (row["high"] - row["low"]) / (2 * 1.97) == pytest.approx(np.std(drawn), rel=0.08)
+    assert pd.isna(row["difference"]), "there is no base to compare with"
+
+
+def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: records.Results, study: Path, ask: Callable[..., None]) -> None:
+    ask(study, "scenes", ("facts", "titles", "icons_choice"))
+    both = estimates.forgetting(records.read_results("smoke").predictions).set_index(["dataset", "method", "connector", "part"])
+    mine = both.loc["scenes", "lora", "tuned"]
+    assert mine.loc["A_S", "mean"] == pytest.approx(mine.loc[["facts", "titles"], "mean"].mean()) and mine.loc["icons_choice", "kind"] == "unseen"
+    less = estimates.forgetting(kept.predictions[kept.predictions["tested_on"] != "facts"])
+    assert set(less["part"]) == {"icons_choice", "scenes", "titles", "A_T"}
+    cider = kept.predictions.assign(metric=kept.predictions["metric"].where(kept.predictions["tested_on"] != "icons_choice", "cider"))
+    assert set(estimates.forgetting(cider)["part"]) == {"icons_choice", "scenes", "facts", "titles", "A_S"}
+    assert estimates.forgetting(kept.predictions[kept.predictions["tested_on"] == kept.predictions["dataset"]]).empty
+
+
+def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: records.Results) -> None:
+    rows = kept.predictions.query("dataset == 'icons_choice' and stage == 'evaluate'")
+    packed = rows[rows["method"].isin(["none", "lora"])].assign(quantisation="nf4")
+    packed = packed.assign(value=packed["value"].where(packed["method"] != "none", 0.0))
+    frame = estimates.forgetting(pd.concat([rows, packed])).set_index(["quantisation", "method", "connector", "part"])
+    assert frame.loc[("nf4", "lora", "frozen", "A_S"), "base"] == 0 and frame.loc[("none", "lora", "frozen", "A_S"), "base"] > 50
+    without = pd.concat([rows, packed[packed["method"] != "none"]])
+    assert pd.isna(estimates.forgetting(without).set_index(["quantisation", "method", "connector", "part"]).loc[("nf4", "lora", "frozen", "A_S"), "difference"])
+    other = rows.assign(example_id=rows["example_id"].where(rows["method"] != "none", "x" + rows["example_id"]))
+    with pytest.raises(ValueError, match="was asked of one of the two only"):
+        estimates.forgetting(other)
+
+
+def test_forgetting_of_text_is_paired_by_passage(kept: records.Results) -> None:
+    frame = estimates.text_forgetting(kept.texts).set_index(["method", "connector"])
+    assert len(frame) == 12
+    nats = (100 * 3 + 150 * 3.1 + 90 * 3.2) / 340
+    base, lora = frame.loc["none", "frozen"], frame.loc["lora", "tuned"]
+    assert base["mean"] == pytest.approx(np.exp(nats)) and base["low"] < base["mean"] < base["high"] and pd.isna(base["difference"]) and pd.isna(base["dataset"])
+    assert lora[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([0.2, 0.2, 0.2]) and lora["verdict"] == "higher" and lora["n"] == 340
+    assert estimates.text_forgetting(pd.DataFrame()).empty
+
+
+# ---------------------------------------------------------------- inventions and answers without sight
+
+
+@pytest.fixture
+def captioning(answers: pd.DataFrame) -> pd.DataFrame:
+    """Captions of 200 scenes: the base invents in every tenth and says nothing in every twentieth, LoRA in every fifth, at two numbers of steps."""
+    rows = answers.query("stage == 'probe' and dataset == 'icons_choice' and train_pictures == 'true' and method in ['none', 'lora'] and connector == 'frozen'")
+    made = []
+    for (_, method), one in rows.drop_duplicates("run").groupby(["run", "method"]):
+        for steps in (0,) if method == "none" else (60, 120):
+            bad = [i % (10 if method == "none" else 5) == 0 for i in range(200)]
+            more = {"example_id": [f"c{i}" for i in range(200)], "picture_id": [f"p{i}" for i in range(200)], "asset": [f"a{i % 50}" for i in range(200)]}
+            made.append(pd.concat([one] * 200).assign(**more, tested_on="scene_captions", steps=steps, value=[100.0 * (b and steps != 120) for b in bad], parsed=["" if i % 20 == 3 else "dog" for i in range(200)], metric="chair_s"))
+    return pd.concat([answers, *made], ignore_index=True)
+
+
+def test_inventions_on_all_pictures_and_on_those_the_base_captions_without_error(captioning: pd.DataFrame) -> None:
+    frame = estimates.invented(captioning).set_index(["method", "steps"])
+    assert frame.loc[("none", 0), "mean"] == 10 and frame.loc[("lora", 60), "mean"] == 20 and frame.loc[("lora", 120), "mean"] == 0
+    lora = frame.loc[("lora", 60)]
+    assert lora["difference"] == pytest.approx(10) and lora["verdict"] == "higher"
+    assert lora["clean"] == 200 - 20 - 10, "neither wrong nor silent"
+    assert lora["broken"] == pytest.approx(100 * 20 / 170) and lora["broken_low"] < lora["broken"] < lora["broken_high"]
+    few = estimates.invented(captioning[~captioning["example_id"].isin([f"c{i}" for i in range(90)])]).set_index(["method", "steps"]).loc["lora", 60]
+    assert few["clean"] == 94 and pd.isna(few["broken"])
+    assert estimates.invented(captioning[captioning["tested_on"] != "scene_captions"]).empty
+
+
+def test_captions_do_not_mix_with_the_probe_of_presence(answers: pd.DataFrame, captioning: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(estimates.hallucination(captioning), estimates.hallucination(answers))
+    pd.testing.assert_frame_equal(estimates.to_base(captioning, stage="probe"), estimates.to_base(answers, stage="probe"))
+
+
+def test_answers_that_stay_without_the_picture_are_counted(answers: pd.DataFrame) -> None:
+    base = answers.query("stage == 'evaluate' and dataset == 'scenes' and method == 'none'")
+    frame = estimates.unchanged(base).set_index("pictures")
+    wide = base.assign(said=base["parsed"].fillna("unparsed: " + base["response"])).pivot(index="example_id", columns="test_pictures", values="said")
+    for pictures in ("blank", "shuffled"):
+        assert frame.loc[pictures, "mean"] == pytest.approx(100 * (wide["true"] == wide[pictures]).mean()) and frame.loc[pictures, "n"] == 60
+    deaf = base.assign(method="lora", parsed="plant")
+    both = estimates.unchanged(pd.concat([base, deaf])).set_index(["method", "pictures"])
+    row = both.loc["lora", "blank"]
+    assert row["mean"] == 100 and row["difference"] == pytest.approx(100 - both.loc[("none", "blank"), "mean"]) and row["verdict"] == "higher"
+    assert estimates.unchanged(base.query("test_pictures == 'true'")).empty
+
+
+def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> None:
+    invented, unchanged = estimates.invented(captioning), estimates.unchanged(captioning)
+    shown = tables.invented_table(invented)
+    assert shown.rows[0][1].text == "Untouched base" and shown.rows[1][5:10] == ("200", shown.rows[1][6], "higher", shown.rows[1][8], "170") and shown.rows[1][8].text == "11.8"
+    assert len(tables.unchanged_table(unchanged).head) == 7
+    facts = {"hallucination": {name: frame.astype(object).where(frame.notna(), None).to_dict("records") for name, frame in (("invented", invented), ("unchanged", unchanged))}}
+    said = findings.invented(facts)
+    assert said[0].startswith("Of the captions of the bare base 10.0") and "1 is higher (LoRA (connector frozen))" in said[1] and "On the 170 pictures" in said[2]
+    assert all("gives the same answer under" in line for line in findings.unchanged(facts)) and len(findings.unchanged(facts)) == 4

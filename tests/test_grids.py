@@ -54,3 +54,24 @@ def test_the_methods_grid_has_every_method_once_and_every_quantisation() -> None
     assert sorted(run.method for run in runs) == sorted(methods.METHODS)
     packed = {(run.method, run.quantisation) for run in grid.read("methods").runs} - {(run.method, "none") for run in runs}
     assert packed == {(method, level) for method in ("none", "lora") for level in methods.QUANTISED}
+
+
+def test_the_forgetting_grid_asks_the_models_of_main_about_what_the_base_has_seen() -> None:
+    main, study = grid.read("main"), grid.read("forgetting")
+    whole = {run.id for run in main.runs if run.dataset == "icons_choice" and run.train_pictures == "true"}
+    assert {run.id for run in study.runs} == whole, "nothing is tuned again"
+    asked = {run.id: sorted(r.tested_on for r in study.runs if r.id == run.id) for run in study.runs}
+    assert all(sets == sorted(["icons_choice", *models.card("pocket-mlp").seen]) for sets in asked.values())
+    folders = {task.folder for task in tasks.plan(main)}
+    assert all(task.folder in folders for task in tasks.plan(study) if task.stage == "finetune" or task.run.tested_on == "icons_choice")
+
+
+def test_the_hallucination_grid_asks_more_of_the_models_of_main() -> None:
+    main, study = grid.read("main"), grid.read("hallucination")
+    assert {run.id for run in study.runs} <= {run.id for run in main.runs}, "nothing is tuned again"
+    arms = {(run.method, run.connector) for run in study.runs}
+    assert arms == PAIRS
+    for arm in arms:
+        mine = [run for run in study.runs if (run.method, run.connector) == arm]
+        assert {run.test_pictures for run in mine} == {"true", "blank", "shuffled"} and {run.probe for run in mine} == {"presence", "scene_captions"}
+        assert {run.probe_size for run in mine if run.probe == "scene_captions"} == {300}

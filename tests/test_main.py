@@ -25,7 +25,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         command_line.main(["--help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
-    assert all(command in said for command in ("doctor", "assets", "run", "status", "parameters", "report", "publish"))
+    assert all(command in said for command in ("doctor", "assets", "run", "status", "parameters", "report", "rescore", "publish"))
 
 
 @pytest.mark.parametrize("command", ["run", "status"])
@@ -87,3 +87,19 @@ def test_doctor_says_that_a_damaged_asset_is_damaged(cache: Path, monkeypatch: p
         folder.mkdir(parents=True)
     assert command_line.main(["doctor"]) == 2
     assert "seal.json cannot be read" in capsys.readouterr().err
+
+
+def test_rescore_says_what_changed(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["rescore", "smoke"]) == 0
+    assert capsys.readouterr().out.startswith("0 of 172 scores and 0 answers changed; wrote ")
+    assert command_line.main(["rescore", "smoke", "--metric", "letter"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert all("letter: – -> " in line for line in said[:-1]) and said[-1].startswith("60 of 232 scores and 0 answers changed")
+    assert command_line.main(["rescore", "smoke", "--metric", "lettre"]) == 2
+    assert capsys.readouterr().err.startswith("peftlab rescore: metric is 'lettre'; choose one of exact, vqa")
+
+
+def test_rescore_needs_no_torch(study: Path) -> None:
+    code = "import sys\nfrom peftlab import __main__\n__main__.main(['rescore', 'smoke'])\nprint({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("set()\n"), done.stdout + done.stderr

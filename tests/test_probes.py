@@ -67,3 +67,34 @@ def test_a_size_is_whole_pictures_and_the_seed_decides_which(asked, monkeypatch:
 def test_an_unknown_probe_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="choose one of presence"):
         probes.examples("absence")
+
+
+def test_pope_is_asked_on_whole_pictures_as_it_was_published(work, cache) -> None:
+    """Three kinds, a yes and a no each, on four pictures; the probe reads the data set of its name."""
+    from PIL import Image
+
+    from peftlab.run import Run
+
+    kinds = [(kind, answer) for kind in probes.ABSENTEES for answer in ("yes", "no")]
+    rows = [
+        records.Example(f"p{i}-{kind}-{answer}", f"p{i}", Image.new("RGB", (4, 4)), f"Is there a {answer} thing in the image?", (answer,), kind, 0, "thing")
+        for kind, answer in kinds for i in range(4)
+    ]  # fmt: skip
+    records.write_examples("pope", {"test": rows})
+    two = probes.examples("pope", size=12, seed=1)
+    assert Counter((e.template, e.answers[0]) for e in two) == dict.fromkeys(kinds, 2) and len({e.picture_id for e in two}) == 2
+    assert {e.picture_id for e in two} != {e.picture_id for e in probes.examples("pope", size=12, seed=2)}
+    assert len(probes.examples("pope")) == 24
+    with pytest.raises(ValueError, match="probe_size is 8; a multiple of 6, at most 24"):
+        probes.examples("pope", size=8)
+    assert records.probed(Run(probe="pope")) == "pope" and records.probed(Run()) == "scenes"
+    assert records.inputs(Run(probe="pope"), "probe")["data"] == records.digests("pope")["test"]
+
+
+def test_captions_are_asked_of_whole_scenes_once(asked) -> None:
+    every, few = probes.examples("scene_captions"), probes.examples("scene_captions", size=20, seed=1)
+    assert len({e.picture_id for e in every}) == len(every) and all(e.objects and e.question == "Describe the picture." for e in every)
+    assert len(few) == 20 and {e.picture_id for e in few} < {e.picture_id for e in every}
+    assert probes.balanced(asked[0]) and not probes.balanced(asked[0][1:]) and probes.balanced(every)
+    with pytest.raises(ValueError, match="probe_size is 9999; there are"):
+        probes.examples("scene_captions", size=9999)

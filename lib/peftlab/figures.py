@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from peftlab import paths, style
+from peftlab import metrics, paths, style
 
 WIDTH = 6.3  # inches: the text width of the report
 APART = 0.17  # rows between the two states of the connector of one method
@@ -27,12 +27,19 @@ def main_results(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         lines = scores[scores["dataset"] == block["dataset"]]
         for row in lines[(lines["method"] == "none") | lines["method"].isna()].to_dict("records"):
             _line(ax, row, block)
-    ax.set_xlabel("Accuracy (%), 95 % interval")
+    ax.set_xlabel(f"{_quantity(scores)}, 95 % interval")
     ax.set_xlim(left=0)
     base = Line2D([], [], color=style.BASE, linestyle="--", label="untouched base")
     dots = [Line2D([], [], color=style.BASE, linestyle=dash, label=style.label("baseline", b)) for b, dash in DASHES.items() if "baseline" in scores and b in set(scores["baseline"])]
     _legend(ax, [base, *dots])
     return ax
+
+
+def _quantity(frame: pd.DataFrame) -> str:
+    """What the axis of a frame's means shows: the one metric with its unit, or accuracy."""
+    named = frame["metric"].dropna().unique() if "metric" in frame else []
+    how = metrics.metric(named[0]) if len(named) == 1 else metrics.metric("exact")
+    return f"{how.label} ({how.unit})"
 
 
 DASHES: dict[str, Any] = {"majority": (0, (4, 1.5, 1, 1.5)), "chance": ":"}
@@ -103,6 +110,29 @@ def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for row in frame[frame["method"] != "none"].to_dict("records"):
         _point(ax, row, "trainable", "mean", vertical=True)
     ax.set(xscale="log", xlabel="Parameters that train", ylabel="Mean accuracy (%), 95 % interval")
+    ax.grid(True)
+    _methods_legend(ax, frame)
+    return ax
+
+
+@style.styled
+def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What is kept against what is learned: the mean of the seen sets (A_S) over the score on the target (A_T), a point per tuned model.
+
+    `frame` is `estimates.forgetting`'s, of one target. Dashed lines are the bare base: above and right of both, nothing was lost and something won.
+    """
+    ax = _axes(ax, 3.4)
+    rows = frame[frame["part"].isin(("A_S", "A_T"))].pivot_table(index=["method", "connector"], columns="part", values=["mean", "low", "high"], sort=False)
+    for (method, connector), row in rows.iterrows():
+        kept, won = (row[[("mean", part), ("low", part), ("high", part)]].to_numpy() for part in ("A_S", "A_T"))
+        if method == "none":
+            ax.axhline(kept[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
+            ax.axvline(won[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
+            continue
+        one = {"method": method, "connector": connector}
+        _point(ax, one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}, "x", "mean", vertical=True)
+        _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False)
+    ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel="Mean score on the seen sets (%), 95 % interval")
     ax.grid(True)
     _methods_legend(ax, frame)
     return ax

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from peftlab import style
+from peftlab import metrics, style
 from peftlab.tables import BYTES, PARAMETERS, bounds, number, scaled
 
 Facts = dict[str, dict[str, Any]]
@@ -26,7 +26,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _share(row: Row) -> str:
-    return f"{number(row['mean'])}\u00a0%" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
+    unit = metrics.metric(row.get("metric") or "exact").unit
+    return f"{number(row['mean'])}\u00a0{unit}" + (f" {bounds(row['low'], row['high'])}" if row["low"] is not None else "")
 
 
 def _points(row: Row) -> str:
@@ -54,18 +55,24 @@ def best(facts: Facts) -> list[str]:
     said, main = [], facts["main_results"]
     for dataset in _sets(facts):
         mine = [r for r in main["scores"] if r["dataset"] == dataset]
-        top = max((r for r in mine if r["method"] != "none"), key=lambda r: r["mean"])
+        less = _less_is_better(mine[0])
+        top = (min if less else max)((r for r in mine if r["method"] != "none"), key=lambda r: r["mean"])
         base = [f"the untouched base has {_share(r)}" for r in mine if r["method"] == "none"]
         names = {b["baseline"]: b for b in main["baselines"] if b["dataset"] == dataset}
         others = [f"{word} {_share(names[b])}" for b, word in (("majority", "always giving the most frequent answer"), ("chance", "chance")) if b in names]
-        text = f"On {_place(top)}, {top['group']} by the base, the highest mean is that of {arm(top)}: {_share(top)}, n\u00a0=\u00a0{number(top['n'], 0)}"
+        text = f"On {_place(top)}, {top['group']} by the base, the {'lowest, and best,' if less else 'highest'} mean is that of {arm(top)}: {_share(top)}, n\u00a0=\u00a0{number(top['n'], 0)}"
         said.append("; ".join([text, *base, *others]) + ".")
         counts = main["to_best_tally"].get(dataset)
         if counts:
             others_, sure = many(counts["all"], "tuned model", "tuned models"), counts[SURE]
             open_ = f"The order is not settled: {sure} of the other {others_} {'is' if sure == 1 else 'are'} not distinguishable from it."
-            said.append(open_ if sure else "The only other tuned model is below it." if counts["all"] == 1 else f"Each of the other {others_} is below it.")
+            side = "above" if less else "below"
+            said.append(open_ if sure else f"The only other tuned model is {side} it." if counts["all"] == 1 else f"Each of the other {others_} is {side} it.")
     return said
+
+
+def _less_is_better(row: Row) -> bool:
+    return metrics.metric(row.get("metric") or "exact").higher_is_better is False
 
 
 def above_chance(facts: Facts) -> list[str]:
@@ -142,6 +149,44 @@ def to_full_precision(facts: Facts) -> list[str]:
     ]
 
 
+def forgetting(facts: Facts) -> list[str]:
+    """Per target: what tuning left of the seen sets, by their mean, which model keeps and which loses most, and the best harmonic mean."""
+    said, rows = [], facts["forgetting"]["parts"]
+    for target in dict.fromkeys(r["dataset"] for r in rows):
+        mine = [r for r in rows if r["dataset"] == target and r["quantisation"] == "none"]
+        kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
+        base = {r["part"]: r for r in mine if r["method"] == "none"}
+        if kept:
+            counts = {word: sum(r["verdict"] == word for r in kept) for word in ("higher", "lower", SURE)} | {"all": len(kept)}
+            said.append(f"The bare base has {_share(base['A_S'])} in the mean of {listed(sorted(style.label('dataset', r['part']) for r in base.values() if r['kind'] == 'seen'))}.")
+            said.append(_split(kept, counts, f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
+            most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
+            said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
+        both = [r for r in mine if r["part"] == "H" and r["method"] != "none"]
+        if both and "H" in base:
+            top = max(both, key=lambda r: r["mean"])
+            verdicts = {"higher": "above", "lower": "below", SURE: "not distinguishable from"}
+            said.append(f"The highest harmonic mean of what is kept and what is learned is that of {arm(top)}, {_share(top)}; it is {verdicts[top['verdict']]} that of the bare base, {_share(base['H'])}.")
+    return said
+
+
+def _changed(row: Row) -> Row:
+    return {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+
+
+def text_forgetting(facts: Facts) -> list[str]:
+    """Which tuned models find plain text harder than the bare base, and the hardest."""
+    rows = [r for r in facts["forgetting"]["text"] if r["quantisation"] == "none"]
+    base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
+    said = [f"The bare base has a perplexity of {number(base[0]['mean'])} on the fixed passages."] if base else []
+    if tuned:
+        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
+        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
+        worst = max(tuned, key=lambda r: r["mean"])
+        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'])}.")
+    return said
+
+
 def hallucination(facts: Facts) -> list[str]:
     """The base's probe, who differs from it, and the widest change of the inclination to say yes."""
     probe = facts["hallucination"]
@@ -157,6 +202,36 @@ def hallucination(facts: Facts) -> list[str]:
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
         said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
+    return said
+
+
+def invented(facts: Facts) -> list[str]:
+    """Captions of the base that name what is not there, who differs from it, and the shares where the base made no error."""
+    rows = [r for r in facts["hallucination"]["invented"] if r["quantisation"] == "none"]
+    base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
+    said = [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
+    if tuned:
+        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
+        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
+    broken = [r for r in tuned if r["broken"] is not None]
+    if broken:
+        least, most = (choose(broken, key=lambda r: r["broken"]) for choose in (min, max))
+        shares = [f"{arm(r)}, {_share({'mean': r['broken'], 'low': r['broken_low'], 'high': r['broken_high']})}" for r in (least, most)]
+        said.append(f"On the {many(most['clean'], 'picture', 'pictures')} that the base captions without an error, the fewest such captions are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
+    return said
+
+
+def unchanged(facts: Facts) -> list[str]:
+    """Per kind of picture: how often the base's answer stays what it was, and who leans more or less on the question alone."""
+    said, rows = [], [r for r in facts["hallucination"]["unchanged"] if r["quantisation"] == "none"]
+    for dataset, pictures in dict.fromkeys((r["dataset"], r["pictures"]) for r in rows):
+        mine = [r for r in rows if (r["dataset"], r["pictures"]) == (dataset, pictures)]
+        where = f"under {style.label('pictures', pictures)} on {style.label('dataset', dataset)}"
+        said += [f"The untouched base gives the same answer {where} in {_share(r)} of the questions." for r in mine if r["method"] == "none"]
+        tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
+        if tuned:
+            counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
+            said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
     return said
 
 
@@ -202,7 +277,7 @@ def failed(facts: Facts) -> list[str]:
         if r["group"] == "seen" and r["verdict"] != "higher":
             said.append(f"The untouched base is not above {BLIND[r['baseline']]} on {_place(r)}, which it has seen: {_points(r)}.")
     for r in main["to_base"]:
-        if r["verdict"] == "lower":
+        if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
     for r in main["to_shuffled"]:
         if r["verdict"] != "higher":
@@ -224,4 +299,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, hallucination, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}

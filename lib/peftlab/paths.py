@@ -2,7 +2,7 @@
 
 The root is the checkout that holds this file (an editable install), or ``PEFTLAB_ROOT``.  What a machine makes for itself
 (prepared data, runs, collected results of an unpublished study) may be sent elsewhere with ``PEFTLAB_WORK``; converted models
-and picture features with ``PEFTLAB_CACHE``.  Both are read at each call, so a kernel inherits them.
+and picture features with ``PEFTLAB_CACHE``; copies of hub repositories with ``PEFTLAB_HUB``.  All are read at each call, so a kernel inherits them.
 """
 
 import os
@@ -23,6 +23,11 @@ def pack() -> Path:
     return root() / "data" / "pack"
 
 
+def texts() -> Path:
+    """The tracked passages in the public domain, by which forgetting of plain language is measured."""
+    return root() / "data" / "texts"
+
+
 def bases() -> Path:
     """The tracked deltas that turn ordinary packages' weights into pocket bases."""
     return root() / "data" / "bases"
@@ -31,6 +36,24 @@ def bases() -> Path:
 def prepared() -> Path:
     """Examples as Parquet, a folder per data set (made by notebook 01)."""
     return _work() / "prepared"
+
+
+def own() -> Path:
+    """What a user brings: a YAML per data set of their own, and where it lies beside it, its pictures and table."""
+    return _work() / "own"
+
+
+def hub() -> Path:
+    """Copies of hub repositories and of authors' releases, a folder each; what is here is not fetched."""
+    return Path(os.environ.get("PEFTLAB_HUB") or _work() / "hub")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` below `folder`; raises ValueError where the name, or a link on the way, leads out of the folder."""
+    file = (folder / name).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leads out of the folder {folder}")
+    return file
 
 
 def runs() -> Path:

@@ -14,7 +14,7 @@ SIDE = 160  # of every picture, in pixels
 
 @cache
 def table(name: str) -> pd.DataFrame:
-    """A table of the pack (``pack``, ``facts``, ``films``, ``fonts``), empty cells as ""; FileNotFoundError where the pack lacks it."""
+    """A table of the pack (``pack``, ``regions``, ``facts``, ``films``, ``fonts``), empty cells as ""; FileNotFoundError where the pack lacks it."""
     return pd.read_csv(paths.pack() / f"{name}.csv", dtype=str, keep_default_na=False)
 
 
@@ -32,6 +32,11 @@ def cutout(file: str) -> Image.Image:
     """An asset's picture as RGBA, trimmed to what is opaque."""
     picture = Image.open(paths.pack() / file).convert("RGBA")
     return picture.crop(picture.getchannel("A").point(lambda v: 255 * (v > 16)).getbbox())
+
+
+def numbers(file: str) -> np.ndarray:
+    """The colour numbers of a paletted picture, (height, width)."""
+    return np.asarray(Image.open(paths.pack() / file)).astype(int)
 
 
 @lru_cache(maxsize=512)
@@ -60,9 +65,8 @@ def colour(rng: np.random.Generator, low: int = 150, high: int = 250) -> tuple[i
 def background(rng: np.random.Generator, split: str, photos: float = 0.3) -> Image.Image:
     """A light (160, 160) RGB background: plain, gradient, texture, or (a share of `photos`) a blurred crop of a photograph of the split."""
     if rng.random() < photos:
-        return _photo(rng, split)
-    kinds: tuple[Callable[[np.random.Generator], Image.Image], ...] = (_plain, _gradient, _stripes, _checks, _dots, _noise)
-    return kinds[rng.integers(len(kinds))](rng)
+        return photograph(rng, split)
+    return PATTERNS[list(PATTERNS)[rng.integers(len(PATTERNS))]](rng)
 
 
 def _plain(rng: np.random.Generator) -> Image.Image:
@@ -105,17 +109,29 @@ def _noise(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(grain.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def _photo(rng: np.random.Generator, split: str) -> Image.Image:
+def photograph(rng: np.random.Generator, split: str) -> Image.Image:
+    """A pale blurred crop of a photograph of the split, (160, 160) RGB."""
     photos = things("photo", split)
-    picture = _opaque(photos["file"][int(rng.integers(len(photos)))])
+    picture = opaque(photos["file"][int(rng.integers(len(photos)))])
     size = int(min(picture.size) * rng.uniform(0.5, 1.0))
     left, top = (int(rng.integers(0, v - size + 1)) for v in picture.size)
     crop = picture.crop((left, top, left + size, top + size)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return Image.blend(crop.filter(ImageFilter.GaussianBlur(5)), Image.new("RGB", crop.size, "white"), rng.uniform(0.3, 0.6))
 
 
+PATTERNS: dict[str, Callable[[np.random.Generator], Image.Image]] = {  # light (160, 160) RGB backgrounds by name, in the order they are drawn from
+    "plain": _plain,
+    "gradient": _gradient,
+    "stripes": _stripes,
+    "checks": _checks,
+    "dots": _dots,
+    "noise": _noise,
+}
+
+
 @lru_cache(maxsize=512)
-def _opaque(file: str) -> Image.Image:
+def opaque(file: str) -> Image.Image:
+    """An asset's picture as RGB, on white where it is transparent."""
     picture = cutout(file)
     field = Image.new("RGBA", picture.size, "white")
     field.alpha_composite(picture)

@@ -2,7 +2,10 @@
 
 Probe ``presence`` follows POPE (Li et al. 2023, arXiv 2305.10355) on the prepared test scenes: each picture gets, for each kind
 of absentee, one question about a thing that is there and one about a thing that is not: *random*, *popular* (frequent in the
-training scenes) or *adversarial* (often together in the training scenes with what is there).
+training scenes) or *adversarial* (often together in the training scenes with what is there). Probe ``pope`` is POPE itself: its three
+sets of questions on COCO's pictures, as published.
+
+Probe ``scene_captions`` asks for a description of whole test scenes, whose things are known exactly: which of those it names are not there (CHAIR)?
 """
 
 from collections import Counter
@@ -13,7 +16,7 @@ from itertools import permutations
 import numpy as np
 
 from peftlab import records
-from peftlab.questions import UNNAMED, a, alike
+from peftlab.questions import UNNAMED, a, alike, captions
 from peftlab.records import Example
 
 ABSENTEES = ("random", "popular", "adversarial")
@@ -84,13 +87,38 @@ def _questions(scene: Example, known: Statistics, rng: np.random.Generator) -> l
     return asked
 
 
-PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence}
+def _pope(size: int | None, seed: int) -> list[Example]:
+    """POPE's questions on `size` / (questions a picture) pictures: each kind of absentee stays balanced within a picture."""
+    names = records.picture_ids("pope", "test")
+    pictures = list(dict.fromkeys(names))
+    each, rest = divmod(len(names), len(pictures))
+    if rest or (size is not None and (size % each or size > len(names))):
+        raise ValueError(f"probe_size is {size}; a multiple of {each}, at most {len(names)} (questions a picture x pictures), or None")
+    wanted = {pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))[: None if size is None else size // each]}
+    return records.read_examples("pope", "test", pictures=wanted)
+
+
+def _captions(size: int | None, seed: int) -> list[Example]:
+    asked = captions(records.read_examples("scenes", "test"))
+    if size is not None and size > len(asked):
+        raise ValueError(f"probe_size is {size}; there are {len(asked)} test scenes to caption, or None for all")
+    return [asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:size]]
+
+
+PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence, "pope": _pope, "scene_captions": _captions}
+ANSWER_TOKENS = {"presence": 12, "pope": 12, "scene_captions": 40}  # the longest caption of a scene of four things has about 30
+
+
+def balanced(asked: Sequence[Example]) -> bool:
+    """Whether, of the yes/no questions among these, each kind has as many to affirm as to deny."""
+    counts = Counter((e.template, e.answers[0]) for e in asked)
+    return all(counts[template, "yes"] == counts[template, "no"] for template in {e.template for e in asked})
 
 
 def examples(probe: str, *, size: int | None = None, seed: int = 0) -> list[Example]:
     """The questions of a probe on the prepared test pictures: `size` of them (whole pictures), or all.
 
-    ``template`` is the kind of absentee, ``asset`` the name asked about; each kind has as many yes as no.
+    Of presence ``template`` is the kind of absentee, ``asset`` the name asked about; each kind has as many yes as no.
     """
     if probe not in PROBES:
         raise ValueError(f"probe is {probe!r}; choose one of {', '.join(PROBES)} (lib/peftlab/probes.py)")

@@ -17,17 +17,13 @@ def generator(dataset: str, split: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{dataset}/{split}".encode()).digest()[:8], "big"))
 
 
-def share(*names: str) -> float:
-    """A stable number in [0, 1) from names, to hold things out without a random state."""
-    return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big") / 2**64
-
-
 @dataclass(frozen=True)
 class Candidate:
     """A question that could be asked of a picture.
 
     ``wording`` names a row of the wordings, ``words`` fills it. ``caps`` holds (key, share): among the questions counted under
     the key this answer may take at most that share, so that neither the template nor the words asked about give it away.
+    ``also`` are further accepted answers, or further people's; the answer itself is the first and is trained on.
     """
 
     template: str
@@ -37,6 +33,7 @@ class Candidate:
     words: Mapping[str, str] = field(default_factory=dict)
     caps: tuple[tuple[str, float], ...] = ()
     choices: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 class Poser:
@@ -92,7 +89,7 @@ class Poser:
             picture_id=picture_id,
             image=image,
             question=wordings[phrasing].format(**c.words),
-            answers=(c.answer,),
+            answers=(c.answer, *c.also),
             template=c.template,
             phrasing=phrasing,
             asset=c.asset,

@@ -3,23 +3,27 @@
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
-from peftlab import datasets, models, paths
+from peftlab import datasets, models, paths, provenance
 from peftlab.run import PROTOCOL, Run
 
 SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
-PROBED = "scenes"  # the data set whose test pictures are probed
+CHECKPOINT = ".checkpoint.safetensors"
+DRAWING = ("pictures", "questions", "icons", "knowledge", "maps")  # modules that the sets drawn from the pack are made by, beside their own
+PROBED = "scenes"  # the data set whose test pictures are probed, by all probes but those that bring pictures of their own
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Example:
 
 
 def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[str, str]:
-    """Write splits as Parquet with the pictures inside under data/prepared/<dataset>/; returns the digest of each split.
+    """Write splits as Parquet with the pictures inside under data/prepared/<dataset>/, and their ids; returns the digest of each split.
 
     The folder appears whole or not at all. The digest is of the decoded content (ids, texts, pixels), not of the file, so it
     does not depend on a writer's version. Raises ValueError where two examples share an id.
@@ -62,6 +66,7 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests: dict[str, str] = {}
+    drawn: dict[str, list[str]] = {}
     for split, examples in splits.items():
         rows, digest, ids = [], hashlib.sha256(), set()
         for e in tqdm(examples, desc=f"{dataset}/{split}", total=datasets.card(dataset).sizes.get(split), mininterval=1.0):
@@ -76,8 +81,9 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
             | {"image": hub.Image(), "answers": strings, "phrasing": hub.Value("int32"), "choices": strings, "objects": strings}
         )
         hub.Dataset.from_list(rows, features=features).to_parquet(str(temporary / f"{split}.parquet"))
-        digests[split] = digest.hexdigest()
+        digests[split], drawn[split] = digest.hexdigest(), [row["example_id"] for row in rows]
     (temporary / "digests.json").write_text(json.dumps(digests, indent=1))
+    (temporary / "ids.json").write_text(json.dumps(drawn, indent=1))
     (temporary / "source.json").write_text(json.dumps(_source(dataset), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -90,20 +96,56 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder of PIL is ever given a picture: some start programs
+LARGEST = 50_000_000  # pixels; a small file can unpack to more than memory holds
+
+
+def decoded(data: bytes) -> Image.Image:
+    """An RGB picture, upright, of the bytes of a file; raises ValueError in a few words where it is none, cut short or larger than `LARGEST`."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        pixels = image.width * image.height
+        upright = ImageOps.exif_transpose(image).convert("RGB") if pixels <= LARGEST else None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it is too large: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"it is no picture of a kind that is read ({', '.join(FORMATS)})") from error
+    except Exception as error:  # whatever a decoder raises, it is of a broken file
+        raise ValueError(f"it is cut short or broken: {error}") from error
+    if upright is None:
+        raise ValueError(f"it is too large: {image.width} x {image.height} pixels, of which at most {LARGEST:,} are read")
+    return upright
+
+
 def is_prepared(dataset: str) -> bool:
-    """Whether the data set is prepared, from the pack, card and code as they are now and under this protocol."""
+    """Whether the data set is prepared, from the files, card and code as they are now and under this protocol."""
     file = paths.prepared() / dataset / "source.json"
     return file.exists() and json.loads(file.read_text()) == _source(dataset)
 
 
 def _source(dataset: str) -> dict[str, Any]:
-    """What prepared examples depend on: the pack's content, the card, the code that draws them, the protocol."""
-    digest, code = hashlib.sha256(), Path(datasets.__file__).parent
-    drawn = [code / f"{dataset}.py", code.parent / "pictures.py", code.parent / "questions.py"]
-    for file in sorted(p for p in paths.pack().rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")):
-        digest.update(file.relative_to(paths.pack()).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    """What prepared examples depend on: the content of the pack or of a user's files, the card, the code that draws or reads them, the protocol."""
+    digest, code, card = hashlib.sha256(), Path(datasets.__file__).parent, datasets.card(dataset)
+    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (("rows",) if card.module else DRAWING))]
+    top = paths.pack() if card.source == datasets.PACK else paths.root()
+    for file in datasets.files(dataset):
+        about = file.stat()
+        name = file.relative_to(top).as_posix() if file.is_relative_to(top) else file.as_posix()
+        digest.update(name.encode() + _content(file, about.st_size, about.st_mtime_ns))
     text = b"".join(file.read_bytes() for file in drawn if file.exists())
-    return {"pack": digest.hexdigest(), "card": repr(datasets.card(dataset)), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+    return {"pack": digest.hexdigest(), "card": repr(card), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+
+
+READ_WHOLE = 2**26  # bytes: copies of hub repositories are tens of gigabytes
+
+
+@cache
+def _content(file: Path, size: int, changed: int) -> bytes:
+    """The digest of a file of this size and time of change, read once in a process; of one too large to read for that, these two alone."""
+    if size > READ_WHOLE:
+        return f"{size} {changed}".encode()
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
 
 
 def digests(dataset: str) -> dict[str, str]:
@@ -114,8 +156,8 @@ def digests(dataset: str) -> dict[str, str]:
     return json.loads(file.read_text())
 
 
-def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0) -> list[Example]:
-    """The examples of a prepared split: all in stored order, or the first `size` of a seeded order.
+def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0, pictures: Collection[str] | None = None) -> list[Example]:
+    """The examples of a prepared split: all in stored order, or the first `size` of a seeded order; with `pictures` only those on them.
 
     A picture that does not decode raises ValueError naming its row and example_id.
     """
@@ -127,21 +169,26 @@ def read_examples(dataset: str, split: str, *, size: int | None = None, seed: in
         raise ValueError(f"split is {split!r}; {dataset} has {', '.join(have)}")
     table = hub.Dataset.from_parquet(str(paths.prepared() / dataset / f"{split}.parquet"), cache_dir=str(paths.cache() / "datasets"))
     table = table.cast_column("image", hub.Image(decode=False))
-    order = range(len(table))
+    order = range(len(table)) if pictures is None else [number for number, name in enumerate(table["picture_id"]) if name in pictures]
     if size is not None:
-        if size > len(table):
-            raise ValueError(f"{size} examples asked of {dataset}/{split}, which has {len(table)}")
-        order = np.random.default_rng(seed).permutation(len(table))[:size].tolist()
+        if size > len(order):
+            raise ValueError(f"{size} examples asked of {dataset}/{split}, which has {len(order)}")
+        order = np.random.default_rng(seed).permutation(order)[:size].tolist()
     examples = []
     for row_number in order:
         row = table[row_number]
         try:
-            image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-        except Exception as error:
+            image = decoded(row["image"]["bytes"])
+        except ValueError as error:
             raise ValueError(f"{dataset}/{split} row {row_number} ({row['example_id']}): the picture does not decode: {error}") from error
         lists = {name: tuple(row[name]) for name in ("answers", "choices", "objects")}
         examples.append(Example(**{**row, **lists, "image": image}))
     return examples
+
+
+def probed(run: Run) -> str:
+    """The data set whose test pictures the run's probe is about: the probe's namesake, where there is one."""
+    return run.probe if run.probe in datasets.DATASETS else PROBED
 
 
 def replayed(run: Run) -> list[str]:
@@ -164,10 +211,27 @@ def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
     return [tuple(objects) for objects in table.drop_duplicates("picture_id")["objects"]]
 
 
+def picture_ids(dataset: str, split: str) -> list[str]:
+    """The picture of each example of a prepared split, in stored order, without decoding any."""
+    digests(dataset)  # raises where the data set is not prepared
+    return pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id"])["picture_id"].tolist()
+
+
+def read_references(dataset: str) -> pd.DataFrame:
+    """What all questions of a prepared test set accept, and what their pictures hold, without the pictures: example_id, answers, objects."""
+    digests(dataset)  # raises where the data set is not prepared
+    return pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["example_id", "answers", "objects"])
+
+
+def read_passages() -> dict[str, str]:
+    """The fixed passages of plain text by their name, in the public domain (data/texts/passages.json says whose they are)."""
+    return {one["passage"]: one["text"] for one in json.loads((paths.texts() / "passages.json").read_text(encoding="utf-8"))["passages"]}
+
+
 def read_pictures(dataset: str, split: str, ids: Iterable[str]) -> dict[str, Image.Image]:
     """The pictures of some prepared examples, by example_id; an id that is not there raises ValueError naming it."""
     table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["example_id", "image"], filters=[("example_id", "in", list(ids))])
-    found = {row.example_id: Image.open(io.BytesIO(row.image["bytes"])).convert("RGB") for row in table.itertuples()}
+    found = {row.example_id: decoded(row.image["bytes"]) for row in table.itertuples()}
     for name in ids:
         if name not in found:
             raise ValueError(f"{name!r} is not an example of {dataset}/{split}: the answers are of other data than what is prepared here")
@@ -208,6 +272,11 @@ class Stage:
     folder: Path
     expected: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where a long stage may keep what it needs to go on after a kill: a file of its own for what the stage is made from."""
+        return self.final.with_name(f"{self.final.name}-{_seal(json.loads(json.dumps(self.expected, default=str)))[:16]}{CHECKPOINT}")
+
     def finish(self, **facts: Any) -> Path:
         """Write run.json (axes, resolved values, protocol, `facts`), seal the files' digests and rename: the stage exists."""
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(self.folder.iterdir())}
@@ -216,6 +285,8 @@ class Stage:
         if self.final.exists():
             shutil.rmtree(self.final)
         self.folder.rename(self.final)
+        for checkpoint in self.final.parent.glob(f"{self.final.name}-*{CHECKPOINT}"):
+            checkpoint.unlink()
         return self.final
 
 
@@ -239,7 +310,7 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
 
     ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
     """
-    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (PROBED, "test")}
+    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), "test")}
     dataset, split = reads[stage]
     found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
     if stage == "finetune" and run.replay:
@@ -325,47 +396,162 @@ def open_stage(run: Run, stage: str, *, inputs: dict[str, Any], again: bool = Fa
 PREDICTION_COLUMNS = ("example_id", "picture_id", "asset", "template", "phrasing", "question", "choices", "answers", "response")
 
 
-def predictions(examples: Iterable[Example], responses: Iterable[str]) -> pd.DataFrame:
-    """A row per example: ids, clusters, question, choices and answers (lists), and the raw response."""
+def predictions(examples: Sequence[Example], responses: Iterable[str], *, likelihoods: Sequence[list[float] | None] | None = None) -> pd.DataFrame:
+    """A row per example: ids, clusters, question, choices and answers (lists), and the raw response.
+
+    Where any picture's objects are known there is a column ``objects``, and with `likelihoods` (of each choice, None for a question
+    without) a column ``likelihoods``: lists too. Answers kept before there were such columns are read as they are.
+    """
     rows = [
         {**{c: getattr(e, c) for c in PREDICTION_COLUMNS[:6]}, "choices": list(e.choices), "answers": list(e.answers), "response": r}
         for e, r in zip(examples, responses, strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    if any(e.objects for e in examples):
+        frame["objects"] = [list(e.objects) for e in examples]
+    if likelihoods is not None and any(likelihoods):
+        frame["likelihoods"] = pd.Series([found or None for _, found in zip(examples, likelihoods, strict=True)], dtype=object)
+    return frame
 
 
 # ---------------------------------------------------------------- collected studies
 
-Judge = Callable[[pd.DataFrame, str], pd.DataFrame]
-Score = Callable[[pd.DataFrame, str], dict[str, Any]]
+class Scorer(Protocol):
+    """What turns stored answers into scores: the module `metrics`, given by who calls, since it is above this one."""
+
+    RELATIVE: tuple[str, ...]
+
+    def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None) -> pd.DataFrame: ...
+
+    def score(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None) -> dict[str, Any]: ...
+
+    def shown(self, name: str, predictions: pd.DataFrame) -> tuple[str, ...]: ...
+
+
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 ORIGIN = ("commit", "dirty", "processor", "device")  # of the stamp, beside every row
 
 
-def collect(
-    study: str, runs: Sequence[Run], *, judge: Judge, score: Score, stages: Sequence[str] = ("finetune", "evaluate"), probe: Sequence[str] = ("yes_no",)
-) -> Path:
-    """Gather the finished stages of a study's runs into three tidy tables in the folder returned, whole or not at all.
+def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate")) -> Path:
+    """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
-    provenance.json: what made them all. Every row carries every axis, resolved. ``judge(predictions, metric)`` adds parsed, outcome and value to each answer and
-    ``score(judged, metric)`` gives value, n and unparsed: `metrics.judge` and `metrics.score`. `probe` names the metrics reported
-    of a probe (`metrics.PROBE`); its answers are judged by ``yes_no``.
+    texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; provenance.json: what made them all.
+    Every row carries every axis, resolved. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
+    and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    answers, scores, costs = [], [], []
+    answers, scores, costs, texts, whole = [], [], [], [], {}
     found = _finished(runs, stages)
     for (stage, folder), (run, content) in found.items():
         about = {"run": run.id, "stage": stage, **run.resolved()}
         if stage == "finetune":
             costs.append({**about, **_costs(folder, content)})
             continue
-        dataset, metric, shown = (run.tested_on, datasets.card(run.tested_on).metric, ()) if stage == "evaluate" else (run.probe, "yes_no", probe)
+        dataset = run.tested_on if stage == "evaluate" else run.probe
         about |= {"tested_on": dataset, **{name: content.get("stamp", {}).get(name) for name in ORIGIN}}
-        judged = judge(pd.read_parquet(folder / "predictions.parquet"), metric)
-        answers.append(judged.assign(**about, metric=metric))
-        scores += [{**about, "metric": name, **score(judged, name)} for name in shown or (metric,)]
-    return _write_tables(study, {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs}, _origins(found.values()))
+        given = pd.read_parquet(folder / "predictions.parquet")
+        if set(_names(scorer, stage, dataset, given)) & set(scorer.RELATIVE) and dataset not in whole:
+            whole[dataset] = read_references(run.tested_on if stage == "evaluate" else probed(run))
+        judged, rows = _assessed(scorer, given, _names(scorer, stage, dataset, given), whole.get(dataset))
+        answers.append(judged.assign(**about))
+        scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
+        texts += [{**about, **passage} for passage in content.get("text") or []]
+    tables = {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs, "texts.csv": texts}
+    tables["references.parquet"] = [rows.assign(tested_on=name) for name, rows in whole.items()]
+    return _write_tables(study, tables, _origins(found.values()))
+
+
+def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The score of fixed passages of plain text (passage, nats, tokens): e to the mean nats per token."""
+    nats, tokens = (sum(passage[name] for passage in text) for name in ("nats", "tokens"))
+    return [{"metric": MEASURED[0], "value": math.exp(nats / tokens), "n": tokens, "unparsed": 0}] if text else []
+
+
+def _names(scorer: Scorer, stage: str, tested_on: str, answers: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics of a stage's answers; the first judges them."""
+    return scorer.shown(datasets.card(tested_on).metric if stage == "evaluate" else tested_on, answers)
+
+
+def _assessed(scorer: Scorer, answers: pd.DataFrame, names: Sequence[str], whole: pd.DataFrame | None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Answers judged by the first metric, and a row of scores for each."""
+    judged = scorer.judge(answers, names[0], whole=whole)
+    return judged, [{"metric": name, **scorer.score(judged, name, whole=whole)} for name in names]
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What scoring stored answers again changed: the folder written, how many outcomes or values of answers, and the scores that differ.
+
+    ``changes`` has a row per score: run, stage, tested_on, test_pictures, metric, before and after (None: not there).
+    ``refused`` says by data set why a metric asked for could not be applied.
+    """
+
+    folder: Path
+    answers: int
+    scores: int
+    changes: pd.DataFrame
+    refused: dict[str, str]
+
+
+CELL = ["run", "stage", "tested_on", "test_pictures", "test_size", "probe_size"]  # what tells one stage's answers from another's
+
+
+def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescored:
+    """Score a study's stored answers with the scorer as it is now, whole or not at all; no model and no data set is needed.
+
+    Answers collected here are scored, else the published ones; the result lies where `collect` writes. With `metric`, its scores are added
+    (or renewed) beside the others and no answer is judged anew. Measurements that no answer holds stay as they were.
+    Raises FileNotFoundError where the study is not collected, ValueError where `metric` can be applied to none of its answers.
+    """
+    results = read_results(study)
+    answers, rows, refused = [], [], {}
+    about = [c for c in results.scores if c not in ("metric", "value", "n", "unparsed")]
+    for _, cell in results.predictions.groupby(CELL, sort=False, dropna=False):
+        stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
+        whole = results.references[results.references["tested_on"] == tested_on] if len(results.references) else None
+        whole = whole if whole is not None and len(whole) else None
+        given = cell.drop(columns=[c for c in JUDGED if c in cell])
+        names = (metric,) if metric else _names(scorer, stage, tested_on, given)
+        try:
+            judged, made = _assessed(scorer, given, names, whole)
+        except ValueError as error:
+            if metric is None:
+                raise
+            refused[tested_on] = str(error)
+            continue
+        answers.append(judged)
+        rows += [{**cell.iloc[0][about].to_dict(), **row} for row in made]
+    if not rows:
+        raise ValueError(f"{metric} can be applied to no answer of {study!r}: {'; '.join(f'{name}: {why}' for name, why in refused.items())}")
+    new, old = pd.DataFrame(rows), results.scores
+    stays = old["metric"] != metric if metric else old["metric"].isin(MEASURED)
+    scores = pd.concat([part for part in (old[stays] if metric else new, new if metric else old[stays]) if len(part)], ignore_index=True)
+    predictions = results.predictions if metric else pd.concat(answers).loc[results.predictions.index, results.predictions.columns]
+    moved = (predictions[["outcome", "value"]] != results.predictions[["outcome", "value"]]).any(axis=1)
+    tables = {"predictions.parquet": [predictions], "scores.csv": scores.to_dict("records")}
+    origins = {**results.provenance, "scored": {"commit": provenance.commit(), "dirty": provenance.dirty()}}
+    others = [f for f in results.folder.iterdir() if f.is_file() and f.name not in (*tables, "provenance.json")]
+    changes = _changes(old, scores)
+    return Rescored(_write_tables(study, tables, origins, others=others), int(moved.sum()), len(scores), changes, refused)
+
+
+JUDGED = ("parsed", "outcome", "value", "metric")
+MEASURED = ("text_perplexity",)  # scores that were measured with the model, not computed from its answers
+
+
+def _changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The scores that are not the same to nine digits, before and after."""
+    key = [c for c in (*CELL, "metric") if c in old]
+    columns = [*key, "value", "n", "unparsed"]
+    sizes = [c for c in ("test_size", "probe_size") if c in key]
+    old, new = (frame.astype(dict.fromkeys(sizes, float)) for frame in (old, new))
+    both = old[columns].merge(new[columns], on=key, how="outer", suffixes=("_before", "_after"), validate="one_to_one")
+    same = pd.Series(True, index=both.index)
+    for name in ("value", "n", "unparsed"):
+        before, after = (pd.to_numeric(both[f"{name}_{when}"]) for when in ("before", "after"))
+        same &= np.isclose(before, after, rtol=1e-9, atol=1e-9, equal_nan=True)
+    return both[~same].rename(columns={"value_before": "before", "value_after": "after"})[[c for c in key if c != "test_size"] + ["before", "after"]].reset_index(drop=True)
 
 
 def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
@@ -430,8 +616,8 @@ def _values(values: Iterable[Any]) -> list[Any]:
     return sorted(set(values), key=str)
 
 
-def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, Any]) -> Path:
-    """Write a study's tables under a temporary name and put them in the place of what was there."""
+def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, Any], *, others: Iterable[Path] = ()) -> Path:
+    """Write a study's tables, and copies of `others`, under a temporary name and put them in the place of what was there."""
     folder = paths.results() / study
     temporary = folder.with_name(f".{study}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -441,7 +627,9 @@ def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, A
             pd.concat(rows, ignore_index=True).to_parquet(temporary / name, compression="zstd", index=False)
         elif rows:
             pd.DataFrame(rows).to_csv(temporary / name, index=False)
-    (temporary / "provenance.json").write_text(json.dumps({"study": study, **origins}, indent=1))
+    for file in others:
+        shutil.copyfile(file, temporary / file.name)
+    (temporary / "provenance.json").write_text(json.dumps({**origins, "study": study}, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return folder
@@ -456,6 +644,8 @@ class Results:
     predictions: pd.DataFrame
     scores: pd.DataFrame
     costs: pd.DataFrame
+    references: pd.DataFrame
+    texts: pd.DataFrame
     provenance: dict[str, Any]
 
 
@@ -470,11 +660,12 @@ def read_results(study: str) -> Results:
     for folder in (paths.results() / study, paths.published_results() / study):
         if (folder / "provenance.json").exists():
             words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-            scores, costs = (
-                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv")
+            scores, costs, texts = (
+                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv")
             )
             origins = json.loads((folder / "provenance.json").read_text())
-            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, origins)
+            references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
+            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, references, texts, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
 
 

@@ -317,7 +317,12 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "main": lambda f, label: tables.main_table(*(_frame(f, "main_results", part) for part in ("scores", "averages", "baselines"))),
     "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
+    "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
+    "forgetting_differences": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts"), differences=True),
+    "text_table": lambda f, label: tables.text_table(_frame(f, "forgetting", "text")),
     "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
+    "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
+    "unchanged_table": lambda f, label: tables.unchanged_table(_frame(f, "hallucination", "unchanged")),
     "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs")),
     "provenance_table": _provenance_table,
 }
@@ -359,6 +364,8 @@ def publish(study: str) -> list[Path]:
         raise FileNotFoundError(f"study {study!r} is not collected here: run `python -m peftlab report {study}`")
     if origins["dirty"] != [False] or None in origins["commits"]:
         raise ValueError(f"results of {study!r} come from uncommitted code: run them again from a clean commit")
+    if origins.get("scored", {"dirty": False})["dirty"] is not False:
+        raise ValueError(f"results of {study!r} were scored again by uncommitted code: rescore them from a clean commit")
     if origins["protocol"] != [PROTOCOL]:
         raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
     if records.read_facts(study)["provenance"] != {"study": study, **origins}:

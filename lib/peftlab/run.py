@@ -50,7 +50,7 @@ class Run:
     test_pictures: str = axis("true", "pictures in evaluation: true | shuffled | blank (baselines)", "evaluate")
     test_size: int | None = axis(200, "test questions, the first of a seeded order; None: all", "evaluate")
     probe: str = axis("presence", "hallucination probe: a name in lib/peftlab/probes.py", "probe")
-    probe_size: int | None = axis(180, "probe questions, whole balanced triples; None: all", "probe")
+    probe_size: int | None = axis(180, "probe questions: whole balanced triples of presence, pictures to caption; None: all", "probe")
 
     def __post_init__(self) -> None:
         levels = {
@@ -59,12 +59,13 @@ class Run:
             "precision": ("bf16", "fp32"),
             "train_pictures": ("true", "shuffled"),
             "test_pictures": ("true", "shuffled", "blank"),
-            "probe": ("presence",),
+            "probe": ("presence", "pope", "scene_captions"),
         }
         models.card(self.model), datasets.card(self.dataset)
         if self.test_dataset != "same":
             datasets.card(self.test_dataset)
         card = methods.card(self.method)
+        _require(self.method == "none" or "train" in datasets.card(self.dataset).sizes, f"dataset {self.dataset} only tests: name it as test_dataset, or as a probe")
         for name, allowed in levels.items():
             _require(getattr(self, name) in allowed, f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         _require(

@@ -55,15 +55,33 @@ def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: floa
     means = np.bincount(groups, x) / sizes
     mean = float(means.mean())
     share = (x - means[groups]) / (sizes[groups] * len(sizes))  # what each value adds to the mean, centred
+    return _bounded(mean, share, ways, level)
+
+
+def linear(estimate: float, share: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95) -> Interval:
+    """An estimate of several means with the multi-way cluster-robust interval of `interval`, by the delta method.
+
+    `share` is what each value adds to the estimate's error: of a smooth function of means, its derivative by the value's mean, times the
+    value less that mean, over their number. A mean's own shares give `interval`. Raises ValueError where there is none or one is not finite.
+    """
+    x = np.asarray(list(share), dtype=float)
+    ways = [pd.factorize(pd.Series(list(c), dtype=object))[0] for c in clusters] or [np.arange(len(x))]
+    if not len(x) or not np.isfinite(x).all() or any(len(w) != len(x) or (w < 0).any() for w in ways):
+        raise ValueError(f"{len(x)} shares, of which {int(np.isfinite(x).sum())} are finite, with clusters of length {', '.join(str(len(w)) for w in ways)}: one of each for every value, none missing")
+    return _bounded(estimate, x, ways, level)
+
+
+def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: float) -> Interval:
+    """The interval around `mean` of the sum of `share`, clustered in `ways`."""
     fewest = min(int(w.max()) + 1 for w in ways)
     if fewest < 2:
-        return Interval(mean, None, None, len(x), fewest)
+        return Interval(mean, None, None, len(share), fewest)
     each = [_variance(share, [w]) for w in ways]
     total = sum(
         (-1) ** (size + 1) * _variance(share, list(subset)) for size in range(1, len(ways) + 1) for subset in combinations(ways, size)
     )
     half = float(student.ppf((1 + level) / 2, fewest - 1)) * sqrt(max(total, *each))
-    return Interval(mean, mean - half, mean + half, len(x), fewest)
+    return Interval(mean, mean - half, mean + half, len(share), fewest)
 
 
 def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:

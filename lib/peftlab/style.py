@@ -44,6 +44,7 @@ RC = {
     "lines.linewidth": 1.1,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
+    "text.parse_math": False,  # a label may come from a user's card
     "svg.hashsalt": "peftlab",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
@@ -77,7 +78,7 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 def order(axis: str) -> list[str]:
     """The levels of `axis` (model, method, dataset, connector, quantisation, pictures, baseline, kind) in the order of every table and figure."""
-    cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
+    cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.names()}
     known = cards | PLAIN
     if axis not in known:
         raise ValueError(f"axis is {axis!r}; {', '.join(known)} have an order (lib/peftlab/style.py)")
@@ -88,8 +89,8 @@ def label(axis: str, level: str) -> str:
     """The pretty name of a level, as its card says it; raises ValueError naming the choices."""
     if level not in order(axis):
         raise ValueError(f"{axis} is {level!r}; choose one of {', '.join(order(axis))}")
-    cards = {"model": models.MODELS, "method": methods.METHODS, "dataset": datasets.DATASETS}
-    return cards[axis][level].label if axis in cards else PLAIN[axis][level]
+    cards = {"model": models.card, "method": methods.card, "dataset": datasets.card}
+    return cards[axis](level).label if axis in cards else PLAIN[axis][level]
 
 
 def _place(method: str) -> int:

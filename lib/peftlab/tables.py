@@ -146,12 +146,15 @@ def _lookup(frame: pd.DataFrame, *keys: str) -> Callable[..., dict[str, Any] | N
 
 
 def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> Table:
-    """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule."""
-    sets = scores[["dataset", "group", "n"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
-    tuned = set(averages.loc[averages["method"] != "none", "group"])
-    groups = [g for g in ("seen", "unseen") if g in tuned and sum(s["group"] == g for s in sets) > 1]
-    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
-    head += [Cell(f"Mean {g}", f"{sum(s['group'] == g for s in sets)} sets") for g in groups] + ["Unparsed"]
+    """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule.
+
+    A data set of another metric than accuracy in per cent says so in the head, and is in no average unless all are of it.
+    """
+    sets = scores[["dataset", "group", "n", "metric"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
+    held = averages[averages["method"] != "none"].drop_duplicates("group").set_index("group")["datasets"].to_dict() if len(averages) else {}
+    groups = [g for g in ("seen", "unseen") if held.get(g, 0) > 1]
+    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
+    head += [Cell(f"Mean {g}", f"{number(held[g], 0)} sets") for g in groups] + ["Unparsed"]
     score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
     for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
         key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
@@ -161,6 +164,11 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
         mine = [row(name, s["dataset"]) for s in sets]
         rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
     return Table(tuple(head), tuple(rows), "ll" + "r" * (len(head) - 2), rules)
+
+
+def _unit(metric: str) -> str:
+    how = metrics.metric(metric)
+    return "" if how.is_share and how.label == metrics.metric("exact").label else f"{how.label}, "
 
 
 def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:
@@ -181,6 +189,53 @@ def differences_table(frame: pd.DataFrame) -> Table:
     return Table(head, tuple(rows), "lllrrrl", frozenset(rules))
 
 
+def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
+    """A row per model and target, a column per data set tested on and per mean of them: value with interval, or difference to the bare base.
+
+    `frame` is `estimates.forgetting`'s. Rows of a target stand together, the base's first among the values.
+    """
+    parts = frame.drop_duplicates("part").assign(place=lambda f: f["kind"].map({"target": 0, "unseen": 1, "seen": 2, "mean": 3})).sort_values("place", kind="stable")
+    kinds = frame.groupby("part")["kind"].agg(lambda k: "/".join(dict.fromkeys(k)))
+    columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"])]
+    head = ["Tuned on", "Method", "Connector"]
+    head += [Cell(PART_LABELS[p][0], PART_LABELS[p][1]) if p in PART_LABELS else Cell(style.label("dataset", p), kinds[p]) for p in columns]
+    shown = frame[frame["method"] != "none"] if differences else frame
+    rows, rules, last = [], set(), None
+    for (target, level, method, connector), mine in shown.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+        rules |= {len(rows)} if last not in (None, target) else set()
+        found = {row["part"]: row for row in mine.to_dict("records")}
+        name, state = _who({"method": method, "connector": connector})
+        values = [_change(found.get(p)) if differences else _estimate(found.get(p)) for p in columns]
+        rows.append((style.label("dataset", target) if target != last else "", Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state, *values))
+        last = target
+    return Table(tuple(head), tuple(rows), "lll" + "r" * len(columns), frozenset(rules))
+
+
+PART_LABELS = {"A_S": ("A_S", "mean of the seen"), "A_T": ("A_T", "the target"), "H": ("H", "harmonic mean"), "O": ("O", "arithmetic mean")}
+
+
+def _change(row: Mapping[str, Any] | None) -> Cell:
+    """A difference with its sign and interval."""
+    if row is None or pd.isna(row["difference"]):
+        return Cell("–")
+    sign = "+" if row["difference"] > 0 else ""
+    return Cell(sign + number(row["difference"]), bounds(row["difference_low"], row["difference_high"]))
+
+
+def text_table(frame: pd.DataFrame) -> Table:
+    """Perplexity of fixed passages by model, and the paired difference to the bare base in nats per token."""
+    rows = []
+    for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
+        tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
+        level = Cell(number(row["mean"], 2), "" if pd.isna(row["low"]) else f"[{number(row['low'], 2)},\u00a0{number(row['high'], 2)}]")
+        name, state = _who(row)
+        known = row["difference"] is not None and not pd.isna(row["difference"])
+        change = ("–", "–", "–") if not known else (number(row["difference"], 3), f"[{number(row['difference_low'], 3)},\u00a0{number(row['difference_high'], 3)}]", row["verdict"])
+        rows.append((tuned, Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state, level, *change))
+    head = ("Tuned on", "Method", "Connector", "Perplexity", Cell("Difference", "nats per token"), "Interval", "Verdict")
+    return Table(head, tuple(rows), "lllrrrl")
+
+
 def hallucination_table(frame: pd.DataFrame) -> Table:
     """The probe: accuracy with interval, precision, recall, F1, yes rate and unparsed answers; always-yes last."""
     frame = pd.concat([frame[frame["method"].notna()], frame[frame["method"].isna()]])
@@ -195,6 +250,32 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
         last = tuned
     shown = [metrics.METRICS[name].label for name in metrics.PROBE]
     return Table(("Tuned on", "Method", "Connector", *shown, "Unparsed"), tuple(rows), "lll" + "r" * (len(shown) + 1), frozenset(rules))
+
+
+def invented_table(frame: pd.DataFrame) -> Table:
+    """Captions that name what is not there (CHAIR-s), the difference to the bare base, and their share where the base names nothing wrong."""
+    rows = []
+    for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
+        name, state = _who(row)
+        tuned, steps = ("–", "–") if row["method"] == "none" else (style.label("dataset", row["dataset"]), number(row["steps"], 0))
+        broken = Cell("–") if pd.isna(row["broken"]) else Cell(number(row["broken"]), bounds(row["broken_low"], row["broken_high"]))
+        verdict = "–" if pd.isna(row["verdict"]) else row["verdict"]
+        rows.append((tuned, Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state, steps, _estimate(row), number(row["n"], 0), _change(row), verdict, broken, number(row["clean"], 0)))
+    head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("Broken", "of the base's clean"), Cell("Clean", "pictures"))
+    return Table(head, tuple(rows), "lllrrrrlrr")
+
+
+def unchanged_table(frame: pd.DataFrame) -> Table:
+    """Answers that stay the same under other pictures, in per cent, with the difference to the bare base; a row per model, two columns a kind of picture."""
+    kinds = [k for k in style.order("pictures") if k in set(frame["pictures"])]
+    rows = []
+    for (dataset, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+        name, state = _who({"method": method, "connector": connector})
+        found = {row["pictures"]: row for row in mine.to_dict("records")}
+        values = [value for k in kinds for value in (_estimate(found.get(k)), _change(found.get(k)))]
+        rows.append((style.label("dataset", dataset), Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state, *values))
+    head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in (Cell("Same answer", style.label("pictures", k)), Cell("Difference", "to the base")))]
+    return Table(tuple(head), tuple(rows), "lll" + "r" * (len(head) - 3))
 
 
 def cost_table(frame: pd.DataFrame) -> Table:
@@ -229,7 +310,7 @@ def data_table(frame: pd.DataFrame) -> Table:
     """Data sets: what is asked, in whose place, seen or unseen, sizes, and what the test holds out."""
     rows = []
     for row in frame.to_dict("records"):
-        sizes = f"{number(row['size_train'], 0)} / {number(row['size_validation'], 0)} / {number(row['size_test'], 0)}"
+        sizes = f"{number(row.get('size_train'), 0)} / {number(row.get('size_validation'), 0)} / {number(row.get('size_test'), 0)}"
         pool = row.get("size_base")
         sizes = Cell(sizes, "" if pool is None or pd.isna(pool) else f"the base's pool: {number(pool, 0)}")
         asked = Cell(number(row["asked"], 0), f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")

@@ -58,7 +58,7 @@ def plan(study: Study) -> list[Task]:
     for runs in by_id.values():
         for stage in ("finetune", "evaluate", "probe"):
             for run in runs if stage in study.stages else ():
-                reads = {"finetune": run.dataset, "evaluate": run.tested_on, "probe": records.PROBED}[stage]
+                reads = {"finetune": run.dataset, "evaluate": run.tested_on, "probe": records.probed(run)}[stage]
                 beside = tuple(prepared[name].folder for name in records.replayed(run)) if stage == "finetune" else ()
                 tuned = () if stage == "finetune" or not _tunes(run) or "finetune" not in study.stages else (records.stage_folder(run, "finetune"),)
                 folder = records.stage_folder(run, stage)
@@ -74,13 +74,13 @@ def _tunes(run: Run) -> bool:
 def _datasets(study: Study) -> list[str]:
     tuned = {run.dataset for run in study.runs if _tunes(run)} if "finetune" in study.stages else set()
     tested = {run.tested_on for run in study.runs} if "evaluate" in study.stages else set()
-    probed = {records.PROBED} if "probe" in study.stages else set()
+    probed = {records.probed(run) for run in study.runs} if "probe" in study.stages else set()
     replayed = {name for run in study.runs for name in records.replayed(run)} if "finetune" in study.stages else set()
-    return [name for name in datasets.DATASETS if name in tuned | tested | probed | replayed]
+    return [name for name in datasets.names() if name in tuned | tested | probed | replayed]
 
 
 def _prepare(dataset: str) -> Task:
-    return Task(Run(dataset=dataset), "prepare", paths.prepared() / dataset)
+    return Task(Run(dataset=dataset, method="none"), "prepare", paths.prepared() / dataset)
 
 
 class States:

@@ -1,6 +1,7 @@
 """Fine-tuning: the only loop that steps an optimiser, and the file its result is kept in."""
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from peftlab import features, guards, methods, models
+from peftlab import checkpoints, features, guards, methods, models
 from peftlab.models import Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -34,6 +36,7 @@ class StepLog:
 
     steps: pd.DataFrame  # step, loss (nats per answer token), lr, connector_lr, grad_norm, tokens, seconds
     seconds: float
+    resumed: int | None = None  # the step it went on from, where an earlier process had been cut off
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,15 @@ class _Item:
     types: dict[str, list[int]] = field(default_factory=dict)  # the family's other values a token
 
 
-def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, turns: int = 1, progress: bool = True) -> StepLog:
+def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, turns: int = 1, progress: bool = True, keep: Path | None = None) -> StepLog:
     """Train what `methods.attach` left trainable, for `run.steps` steps; AdamW without decay, cosine with warm-up, two rates.
 
     A batch is `run.batch_size` sequences; up to `turns` questions on one picture share a sequence, as turns of a conversation
     (Liu et al. 2024, "Improved Baselines with Visual Instruction Tuning", section 3.4), so a picture's tokens are paid for once.
 
     The loss is the mean over answer tokens of a batch; prompt, picture and pad positions carry none, and logits are computed
-    at answer positions only. Order and dropout are functions of `run.seed`. Guards (see `guards`) stop a run whose trainable
+    at answer positions only. Order and dropout are functions of `run.seed`. With `keep`, a checkpoint is written there every
+    `checkpoints.EVERY` seconds, and a training that finds one goes on from it, at the losses it would have had. Guards (see `guards`) stop a run whose trainable
     set, gradients or movement are not what the method says.
     """
     resolved = run.resolved()
@@ -71,8 +75,10 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _checkpointing(loaded.model, run):
         torch.manual_seed(run.seed)
         model.train()
-        batches = _batches(items, run)
-        for step in tqdm(range(run.steps), desc=run.method, disable=not progress, mininterval=1.0):
+        done, rows = checkpoints.load(keep, model, optimiser, companion) if keep and keep.exists() else (0, rows)
+        spent, saved = sum(row["seconds"] for row in rows), time.monotonic()
+        batches = itertools.islice(_batches(items, run), done, None)
+        for step in tqdm(range(done, run.steps), initial=done, total=run.steps, desc=run.method, disable=not progress, mininterval=1.0):
             clock = time.perf_counter()
             for group, rate in zip(optimiser.param_groups, peak, strict=True):
                 group["lr"] = rate * _schedule(step, run.steps)
@@ -96,10 +102,21 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
                     "grad_norm": norm.item(), "tokens": sum(len(i.ids) for i in batch), "seconds": time.perf_counter() - clock, **companion.facts(),
                 }  # fmt: skip
             )
+            if keep and time.monotonic() - saved >= checkpoints.EVERY:
+                saved = _checkpoint(keep, step + 1, model, optimiser, companion, rows)
         guards.after_training(model, before)
         companion.finish()
         model.eval()
-    return StepLog(pd.DataFrame(rows), time.perf_counter() - start)
+    return StepLog(pd.DataFrame(rows), spent + time.perf_counter() - start, done or None)
+
+
+def _checkpoint(keep: Path, done: int, *held: Any) -> float:
+    """Save a checkpoint, or say why there is none; returns when that was. Training goes on either way."""
+    try:
+        checkpoints.save(keep, done, *held)
+    except (OSError, SafetensorError) as error:
+        tqdm.write(f"no checkpoint after {done} steps: {keep} cannot be written ({error})")
+    return time.monotonic()
 
 
 def answer_loss(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run) -> float:

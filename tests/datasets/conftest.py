@@ -9,7 +9,7 @@ from peftlab import datasets
 from peftlab.records import Example
 
 SEEN = ("scenes", "facts", "titles")
-SPLITS = [(name, split) for name, card in datasets.DATASETS.items() for split in card.sizes]
+SPLITS = [(name, split) for name, card in datasets.DATASETS.items() if card.source == datasets.PACK for split in card.sizes]
 
 
 @cache

@@ -2,10 +2,10 @@
 
 import pytest
 
-from peftlab import pictures
+from peftlab import knowledge, pictures
 from peftlab.datasets import facts
 
-PAIRS = {split: {(n, a) for n, values in facts.pairs(split).items() for a in values} for split in ("base", "train", "validation", "test")}
+PAIRS = {split: {(n, a) for n, values in knowledge.pairs(split).items() for a in values} for split in ("base", "train", "validation", "test")}
 
 
 def test_pairs_are_of_one_split() -> None:
@@ -16,8 +16,8 @@ def test_pairs_are_of_one_split() -> None:
 
 
 def test_a_stable_hash_decides_the_split_of_a_pair() -> None:
-    owners = {facts._owner(name, "legs", kept=False) for name in ("zebra", "hen", "bee", "whale", "owl", "cow", "ant", "fox", "bear", "rat", "goat", "pig")}
-    assert {"train", "test"} <= owners and facts._owner("zebra", "legs", kept=True) == "train"
+    owners = {knowledge.owner(name, "legs", kept=False) for name in ("zebra", "hen", "bee", "whale", "owl", "cow", "ant", "fox", "bear", "rat", "goat", "pig")}
+    assert {"train", "test"} <= owners and knowledge.owner("zebra", "legs", kept=True) == "train"
 
 
 @pytest.mark.parametrize("split", ["base", "train", "validation", "test"])
@@ -32,7 +32,7 @@ def test_questions_ask_the_splits_own_pairs_and_answer_as_the_table_says(some, s
 
 def test_everything_asked_about_in_the_test_is_taught(some) -> None:
     assert {name for name, _ in PAIRS["test"]} <= {name for name, _ in PAIRS["train"]}
-    values = {(a, v) for facts_ in facts.pairs("train").values() for a, v in facts_.items()}
+    values = {(a, v) for facts_ in knowledge.pairs("train").values() for a, v in facts_.items()}
     assert {(e.template, e.answers[0]) for e in some("facts", "test", 1000)} <= values
 
 
@@ -50,4 +50,4 @@ def test_names_are_few_questions(some, split: str) -> None:
 def test_no_test_cutout_of_the_scenes_is_shown() -> None:
     train = set(pictures.things("stamp", "train")["file"]) | set(pictures.things("photo", "train")["file"]) | set(pictures.things("flag", "train")["file"])
     for style in facts.SHOWN:
-        assert {f for files in facts._shown(style, facts.pairs("test")).values() for f in files} <= train
+        assert {f for files in facts._shown(style, knowledge.pairs("test")).values() for f in files} <= train

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from peftlab import pictures
-from peftlab.datasets import icons_choice as icons
+from peftlab import icons, pictures
+from peftlab.datasets import icons_choice
 
 KNOWN = icons.concepts("train")
 
@@ -26,12 +26,12 @@ def test_grids_hold_the_splits_own_concepts(some, split: str) -> None:
 def grids(compose):
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        size = icons.GRIDS[seed % len(icons.GRIDS)]
+        size = icons_choice.GRIDS[seed % len(icons_choice.GRIDS)]
         grid, candidate = compose(KNOWN, size, rng)
         yield grid.size, grid.icons, candidate
 
 
-@pytest.mark.parametrize("compose", [icons._count, icons._odd, icons._belongs, icons._beside])
+@pytest.mark.parametrize("compose", [icons_choice._count, icons_choice._odd, icons_choice._belongs, icons_choice._beside])
 def test_every_icon_is_in_the_grid_and_none_covers_another(monkeypatch: pytest.MonkeyPatch, compose) -> None:
     boxes: list[tuple[int, int, int, int]] = []
     paste = pictures.paste
@@ -47,22 +47,22 @@ def test_every_icon_is_in_the_grid_and_none_covers_another(monkeypatch: pytest.M
 
 
 def test_count_is_the_number_of_icons() -> None:
-    plural = {v: k for k, v in icons.GROUPS.items()}
-    for _, grid, candidate in grids(icons._count):
+    plural = {v: k for k, v in icons_choice.GROUPS.items()}
+    for _, grid, candidate in grids(icons_choice._count):
         kind = plural.get(candidate.words.get("plural", ""))
         assert int(candidate.answer) == sum(kind in (None, icon.kind) for icon in grid)
 
 
 def test_the_odd_one_is_alone_of_its_kind_and_where_the_answer_says() -> None:
-    for size, grid, candidate in grids(icons._odd):
-        there = [icon for icon in grid if icons.place(icon, size) == candidate.answer]
+    for size, grid, candidate in grids(icons_choice._odd):
+        there = [icon for icon in grid if icons_choice.place(icon, size) == candidate.answer]
         assert len(there) == 1 and sum(icon.kind == there[0].kind for icon in grid) == 1
         assert len({icon.kind for icon in grid}) == 2
 
 
 def test_what_belongs_is_of_the_kind_shown_and_not_in_the_picture() -> None:
     kinds = {name: kind for kind, names in KNOWN.items() for name in names}
-    for _, grid, candidate in grids(icons._belongs):
+    for _, grid, candidate in grids(icons_choice._belongs):
         assert {icon.kind for icon in grid} == {kinds[candidate.answer]}
         assert [c for c in candidate.choices if kinds[c] == grid[0].kind] == [candidate.answer]
         assert candidate.answer not in {icon.name for icon in grid}
@@ -70,7 +70,7 @@ def test_what_belongs_is_of_the_kind_shown_and_not_in_the_picture() -> None:
 
 def test_what_is_beside_is_beside_and_all_choices_are_in_the_picture() -> None:
     steps = {"above": (-1, 0), "below": (1, 0), "left of": (0, -1), "right of": (0, 1)}
-    for _, grid, candidate in grids(icons._beside):
+    for _, grid, candidate in grids(icons_choice._beside):
         at = {icon.name: (icon.row, icon.column) for icon in grid}
         assert len(at) == len(grid) and set(candidate.choices) <= set(at)
         x, answer, step = at[candidate.words["x"]], at[candidate.answer], steps[candidate.words["where"]]
@@ -79,6 +79,6 @@ def test_what_is_beside_is_beside_and_all_choices_are_in_the_picture() -> None:
 
 def test_choices_alone_say_nothing() -> None:
     """Over many grids, always taking the first choice, or the commonest kind of number, is right about as often as chance."""
-    for compose in (icons._count, icons._belongs):
+    for compose in (icons_choice._count, icons_choice._belongs):
         right = [candidate.choices.index(candidate.answer) == 0 for _, _, candidate in grids(compose)]
         assert 0.15 < np.mean(right) < 0.36

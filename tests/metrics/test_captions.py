@@ -2,7 +2,10 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections import defaultdict
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from peftlab import metrics
 from peftlab.metrics import captions
 
+needs_packages = pytest.mark.skipif(not all(map(find_spec, ("sacrebleu", "rapidfuzz"))), reason="sacrebleu and rapidfuzz are not installed")
 WORDS = "a the dog cat red ball on in with grass two children play small house".split()
 
 
@@ -54,6 +58,88 @@ def by_the_book(candidates: list[list[str]], references: list[list[list[str]]]) 
                 summed[n] += value * math.e ** (-((length - right) ** 2) / (2 * 6.0**2))
         scores.append(sum(summed) / 4 / len(group) * 10.0)
     return scores
+
+
+def bleu_by_the_book(candidates: list[list[str]], references: list[list[list[str]]], *, orders: int = 4) -> float:
+    """Papineni et al. 2002: clipped counts over the set, geometric mean of four precisions, brevity penalty to the closest length."""
+    right, said, ours, theirs = [0] * 4, [0] * 4, 0, 0
+    for candidate, group in zip(candidates, references, strict=True):
+        ours += len(candidate)
+        theirs += min((abs(len(r) - len(candidate)), len(r)) for r in group)[1]
+        for n in range(4):
+            grams = [tuple(candidate[i : i + n + 1]) for i in range(len(candidate) - n)]
+            said[n] += len(grams)
+            right[n] += sum(min(grams.count(g), max(sum(tuple(r[i : i + n + 1]) == g for i in range(len(r) - n)) for r in group)) for g in set(grams))
+    if 0 in right[:orders] or not ours:
+        return 0.0
+    return 100 * math.exp(min(0.0, 1 - theirs / ours)) * math.exp(sum(math.log(r / s) for r, s in zip(right[:orders], said[:orders], strict=True)) / orders)
+
+
+def rouge_by_the_book(candidate: list[str], group: list[list[str]]) -> float:
+    """coco-caption's Rouge: the table of common subsequences, the best precision, the best recall, beta 1.2."""
+
+    def common(a: list[str], b: list[str]) -> int:
+        table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+        return table[-1][-1]
+
+    lengths = [common(r, candidate) for r in group]
+    precision = max(lengths) / len(candidate) if candidate else 0
+    recall = max(c / len(r) if r else 0 for c, r in zip(lengths, group, strict=True))
+    return 100 * ((1 + 1.2**2) * precision * recall) / (recall + 1.2**2 * precision) if precision and recall else 0.0
+
+
+AWKWARD = [
+    ([], [["a", "dog"]]), (["dog"], [["dog"]]), (["dog"], [["cat"]]), (["the"] * 7, [["the", "cat", "is", "on", "the", "mat"]]), (["ünder", "🦊"], [["ünder", "🦊", "x"]]),
+    (["a", "b", "a", "b"] * 100, [["a", "b"] * 150, ["b"]]), (["d", "c", "b", "a"], [["a", "b", "c", "d"]]), (["a", "dog"], [[], ["a", "dog"]]), (["x"] * 600, [["y"]]),
+]  # fmt: skip
+
+
+@needs_packages
+def test_bleu_is_by_the_book() -> None:
+    candidates, references = drawn(300)
+    for start in range(0, 300, 20):
+        part = slice(start, start + 20)
+        assert captions.bleu(candidates[part], references[part]) == pytest.approx(bleu_by_the_book(candidates[part], references[part]), abs=1e-6)
+    assert captions.bleu(candidates, references) == pytest.approx(bleu_by_the_book(candidates, references), abs=1e-6)
+    for said, group in [*AWKWARD, *zip(candidates, references, strict=True)]:
+        assert captions.bleu([said], [group]) == pytest.approx(bleu_by_the_book([said], [group]), abs=1e-6), said
+        if len(said) and all(bleu_by_the_book([said], [group], orders=n) for n in range(1, min(4, len(said)) + 1)):
+            expected = bleu_by_the_book([said], [group], orders=min(4, len(said)))
+            assert captions.sentence_bleu([said], [group]) == pytest.approx([expected], abs=1e-6), said
+    assert captions.sentence_bleu([[], ["dog"]], [[["dog"]], [["cat"]]]) == [0, 0]
+    with pytest.raises(ValueError, match="no captions"):
+        captions.bleu([], [])
+
+
+@needs_packages
+def test_rouge_l_is_by_the_book() -> None:
+    candidates, references = drawn(300)
+    cases = [*AWKWARD, *zip(candidates, references, strict=True)]
+    found = captions.rouge_l([c for c, _ in cases], [r for _, r in cases])
+    assert found == pytest.approx([rouge_by_the_book(c, r) for c, r in cases], abs=1e-9)
+    assert captions.rouge_l([["police", "kill", "the", "gunman"]], [[["police", "killed", "the", "gunman"]]]) == pytest.approx([75.0]), "Lin 2004, section 3.1"
+    with pytest.raises(ValueError, match="caption 0 has no reference"):
+        captions.rouge_l([["a"]], [[]])
+
+
+@needs_packages
+def test_captions_are_reported_by_three_metrics() -> None:
+    said = (("A red ball on the grass.", ["a red ball on grass", "red ball in the grass"]), ("", ["two children play"]), ("Two children play outside", ["two children play outside"]))
+    rows = pd.DataFrame([{"example_id": f"e{i}", "template": "t", "response": r, "choices": [], "answers": a} for i, (r, a) in enumerate(said)])
+    assert metrics.shown("cider", rows) == ("cider", "bleu_4", "rouge_l") and metrics.shown("exact", rows) == ("exact",)
+    judged = metrics.judge(rows, "cider")
+    bleu, rouge = (metrics.score(judged, name) for name in ("bleu_4", "rouge_l"))
+    tokens = [captions.tokens(r) for r, _ in said], [[captions.tokens(a) for a in group] for _, group in said]
+    assert bleu == {"value": pytest.approx(bleu_by_the_book(*tokens)), "n": 3, "unparsed": 1}
+    assert rouge["value"] == pytest.approx(sum(rouge_by_the_book(c, r) for c, r in zip(*tokens, strict=True)) / 3)
+
+
+def test_the_metrics_are_imported_without_their_packages() -> None:
+    code = "import sys\nimport peftlab.metrics\nprint({'sacrebleu', 'rapidfuzz', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def drawn(count: int) -> tuple[list[list[str]], list[list[list[str]]]]:

@@ -90,5 +90,20 @@ def test_nothing_and_doubles_raise() -> None:
 
 
 def test_every_metric_says_its_unit_and_direction() -> None:
-    assert all(name == m.name and m.unit == ("points" if name == "cider" else "%") and m.label for name, m in metrics.METRICS.items())
+    units = {"cider": "points", "caption_words": "words"}
+    assert all(name == m.name and m.unit == units.get(name, "%") and m.label for name, m in metrics.METRICS.items())
+    assert all(m.is_share == (m.unit == "%") for m in metrics.METRICS.values())
     assert metrics.METRICS["yes_rate"].higher_is_better is None
+
+
+def test_the_likeliest_choice_is_another_metric_beside_what_was_said() -> None:
+    rows = frame(("hard to say", ["cat", "The dog."], ["dog"]), ("dog", ["cat", "dog"], ["dog"]), ("cat", [], ["cat"]))
+    assert metrics.shown("exact", rows) == ("exact",)
+    rows["likelihoods"] = pd.Series([[-2.0, -1.0], [-0.5, -0.7], None], dtype=object)
+    assert metrics.shown("exact", rows) == ("exact", "likeliest") and metrics.shown("vqa", rows) == ("vqa",)
+    judged = metrics.judge(rows, "likeliest")
+    assert judged["parsed"].tolist() == ["dog", "cat"] and judged["outcome"].tolist() == ["right", "wrong"]
+    assert metrics.score(metrics.judge(rows), "likeliest") == {"value": 50.0, "n": 2, "unparsed": 0}
+    assert metrics.score(rows, "exact")["value"] == pytest.approx(200 / 3)
+    with pytest.raises(ValueError, match="no examples with likelihoods"):
+        metrics.judge(rows[2:], "likeliest")

@@ -14,7 +14,7 @@ from PIL import Image, ImageFont, ImageOps
 PACK = Path(__file__).resolve().parents[2] / "data" / "pack"
 MEGABYTE = 1_000_000
 NEAR = 6  # bits of 64, in both hashes; the builder joins at 8 before compression, which moves a bit or two
-STYLES = {"stamp", "photo", "openmoji", "fluent", "flag"}
+STYLES = {"stamp", "photo", "openmoji", "fluent", "flag", "map"}
 SPLITS = {"train", "validation", "test"}
 COLOURS = {"", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey"}
 
@@ -64,7 +64,7 @@ def test_files_are_the_table(pack: Rows) -> None:
 
 
 def test_each_file_is_what_the_table_says(pack: Rows) -> None:
-    longest = {"stamp": 128, "photo": 160, "openmoji": 64, "fluent": 64, "flag": 128}
+    longest = {"stamp": 128, "photo": 160, "openmoji": 64, "fluent": 64, "flag": 128, "map": 160}
     for row in pack:
         path = PACK / row["file"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"], row["id"]
@@ -72,6 +72,7 @@ def test_each_file_is_what_the_table_says(pack: Rows) -> None:
             assert picture.size == (int(row["width"]), int(row["height"])), row["id"]
             assert max(picture.size) <= longest[row["style"]], row["id"]
             assert (picture.mode == "RGBA") == (row["style"] in ("stamp", "openmoji", "fluent")), row["id"]
+            assert (picture.mode == "P") == (row["style"] == "map"), row["id"]
 
 
 def test_size() -> None:
@@ -93,7 +94,7 @@ def test_columns(pack: Rows) -> None:
 def test_a_name_has_one_kind(pack: Rows) -> None:
     kinds = defaultdict(set)
     for row in pack:
-        if row["style"] != "flag":
+        if row["style"] not in ("flag", "map"):
             kinds[row["name"]].add(row["kind"])
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {"sun": {"celestial body", "weather"}, "paintbrush": {"tool", "stationery"}}
 
@@ -140,7 +141,7 @@ def test_shares_of_the_splits(pack: Rows) -> None:
 
 
 def test_no_near_duplicates_across_splits(pack: Rows) -> None:
-    for styles in ({"stamp", "photo"}, {"openmoji"}, {"fluent"}):
+    for styles in ({"stamp", "photo"}, {"openmoji"}, {"fluent"}, {"map"}):
         rows = [row for row in pack if row["style"] in styles]
         pairs = near_across_splits([Image.open(PACK / row["file"]) for row in rows], [row["split"] for row in rows])
         assert not pairs, [(rows[i]["id"], rows[j]["id"]) for i, j in pairs]
@@ -152,6 +153,21 @@ def test_a_near_duplicate_is_found(pack: Rows) -> None:
     mirrored = ImageOps.mirror(first).resize((first.width * 2, first.height * 2))
     assert near_across_splits([first, other, mirrored], ["train", "train", "test"]) == [(0, 2)]
     assert near_across_splits([first, other, mirrored], ["train", "train", "train"]) == []
+
+
+def test_regions_are_the_colours_of_the_maps(pack: Rows) -> None:
+    regions, maps = defaultdict(dict), {row["id"]: row["file"] for row in pack if row["style"] == "map"}
+    for row in read("regions.csv"):
+        assert row["name"].isascii() and row["name"] == row["name"].strip() and re.fullmatch("#[0-9a-f]{6}", row["colour"]), row
+        regions[row["map"]][int(row["number"])] = row
+    assert set(regions) == set(maps) and len(maps) <= 60
+    for name, file in maps.items():
+        picture = Image.open(PACK / file)
+        shown = {int(number) for number in np.unique(np.asarray(picture))}
+        assert sorted(regions[name]) == list(range(1, len(regions[name]) + 1)) and shown <= {0, *regions[name]}, name
+        assert len(shown) >= 6 and len(shown) - 1 >= 0.85 * len(regions[name]), name
+        palette = np.array(picture.getpalette()).reshape(-1, 3)
+        assert all("#" + bytes(palette[n].tolist()).hex() == regions[name][n]["colour"] for n in shown - {0}), name
 
 
 def test_facts_are_of_pictures(pack: Rows) -> None:

@@ -8,15 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from peftlab import pictures
-from peftlab.questions import Candidate, Poser, share
+from peftlab import knowledge, pictures
+from peftlab.questions import Candidate, Poser
 from peftlab.records import Example
 
 SHOWN = {"stamp": 0.65, "photo": 0.15, "flag": 0.2}  # shares of pictures by the pack's styles
 SIZES = {"stamp": (100, 140), "photo": (140, 160), "flag": (115, 150)}  # of the thing's longer side, in pixels
-HELD_OUT = {"test": 0.25, "validation": 0.08}  # shares of the pairs; the rest are for base and train
-RARE = 3  # a value of fewer names is not asked about: it cannot be learned from others
-TAUGHT = 2  # names of each value that training keeps
 NAMED = 0.4  # share of pictures whose name may be asked in base and train: there names are taught
 MOST_NAME = 0.02  # greatest share of one name among them
 MOST = {2: 0.5, 3: 0.4}  # greatest share of one answer among an attribute's, by its number of values; else:
@@ -55,51 +52,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def pairs(split: str) -> dict[str, dict[str, str]]:
-    """name -> {attribute: value} for the pairs of a split; base has train's.
-
-    Each name keeps at least one pair for training, and each value of an attribute at least `TAUGHT` names.
-    """
-    facts, kept, chosen = _facts(), _kept(), {}
-    for name, values in facts.items():
-        for attribute, value in values.items():
-            if _owner(name, attribute, (name, attribute) in kept) == ("train" if split == "base" else split):
-                chosen.setdefault(name, {})[attribute] = value
-    return chosen
-
-
-def _kept() -> set[tuple[str, str]]:
-    """The pairs that are for training whatever their number: the last of each name, the last two of each value."""
-    kept, names = set(), {}
-    for name, values in _facts().items():
-        kept.add((name, max(values, key=lambda attribute: share(name, attribute))))
-        for attribute, value in values.items():
-            names.setdefault((attribute, value), []).append(name)
-    for (attribute, _), known in names.items():
-        kept |= {(name, attribute) for name in sorted(known, key=lambda name: share(name, attribute))[-TAUGHT:]}
-    return kept
-
-
-@cache
-def _facts() -> dict[str, dict[str, str]]:
-    """name -> {attribute: value}: the pack's facts on things that have a training picture, rare values left out."""
-    rows = pictures.table("facts")
-    rows = rows[rows["name"].isin({name for style in SHOWN for name in pictures.things(style, "train")["name"]}) & rows["attribute"].isin(WORDINGS)]
-    rows = rows[rows.groupby(["attribute", "value"])["name"].transform("size") >= RARE]
-    return {name: dict(zip(facts["attribute"], facts["value"], strict=True)) for name, facts in rows.groupby("name", sort=True)}
-
-
-def _owner(name: str, attribute: str, kept: bool) -> str:
-    """The split that may ask the pair."""
-    number = share(name, attribute)
-    if kept or number >= sum(HELD_OUT.values()):
-        return "train"
-    return "test" if number < HELD_OUT["test"] else "validation"
-
-
 def load(split: str, wanted: int) -> Iterator[Example]:
     """Yield `wanted` of the split's examples. Pictures are of training cut-outs and flags in every split: what is held out are the pairs."""
-    mine = pairs(split)
+    mine = knowledge.pairs(split)
     poser = Poser("facts", split, WORDINGS, _shares(mine))
     shown = {style: _shown(style, mine) for style in SHOWN}
     made = 0
@@ -133,7 +88,7 @@ def _shown(style: str, mine: dict[str, dict[str, str]]) -> dict[str, list[str]]:
 def _values() -> dict[str, int]:
     """How many values an attribute has."""
     found: dict[str, set[str]] = {}
-    for facts in _facts().values():
+    for facts in knowledge.facts().values():
         for attribute, value in facts.items():
             found.setdefault(attribute, set()).add(value)
     return {attribute: len(values) for attribute, values in found.items()}

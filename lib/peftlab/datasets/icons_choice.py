@@ -6,18 +6,13 @@ says nothing, and the right one is at each place equally often.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 
-from peftlab import pictures
+from peftlab.icons import STYLES, Grid, Icon, cells, concepts, draw, kinds, some
 from peftlab.questions import Candidate, Poser
 from peftlab.records import Example
 
-STYLES = ("openmoji", "fluent")
 GRIDS = ((2, 2), (2, 3), (3, 2), (3, 3))  # rows, columns
 ROWS = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 COLUMNS = {2: ("left", "right"), 3: ("left", "centre", "right")}
@@ -42,8 +37,6 @@ GROUPS = {  # kind in the pack -> what a question calls many of them
     "plant": "plants",
     "weather": "weather signs",
 }
-# kinds that a person might put together: never the odd one and the others, never two in one question
-CLOSE = ({"fruit", "vegetable", "prepared food", "drink"}, {"fruit", "plant", "vegetable"}, {"tool", "stationery", "electrical device"})
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "count": (
@@ -79,33 +72,6 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Icon:
-    """An icon of a grid: its concept's name and kind, its row and column from the top left."""
-
-    name: str
-    kind: str
-    row: int
-    column: int
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Icons with the rows and columns of the grid they lie in; places may stay empty."""
-
-    size: tuple[int, int]
-    icons: tuple[Icon, ...]
-
-
-@cache
-def concepts(split: str) -> dict[str, tuple[str, ...]]:
-    """kind -> names of the split's concepts that the pack has in every style."""
-    both = set.intersection(*(set(pictures.things(style, split)["name"]) for style in STYLES))
-    rows = pictures.things(STYLES[0], split)
-    rows = rows[rows["name"].isin(both) & rows["kind"].isin(GROUPS)]
-    return {kind: tuple(names) for kind, names in rows.groupby("kind", sort=True)["name"]}
-
-
 def load(split: str, wanted: int) -> Iterator[Example]:
     """Yield `wanted` of the split's examples: one question a picture, because each template composes its own grid."""
     poser = Poser("icons_choice", split, WORDINGS, SHARES)
@@ -121,44 +87,7 @@ def load(split: str, wanted: int) -> Iterator[Example]:
         made += len(asked)
 
 
-def draw(grid: Grid, style: str, split: str, rng: np.random.Generator) -> Image.Image:
-    """A (160, 160) RGB grid of icons of one style, each a little off its place, on a light background."""
-    files = _files(style, split)
-    canvas = pictures.background(rng, split, photos=0.0)
-    height, width = (pictures.SIDE / n for n in grid.size)
-    for icon in grid.icons:
-        centre = (width * (icon.column + 0.5) + rng.uniform(-3, 3), height * (icon.row + 0.5) + rng.uniform(-3, 3))
-        pictures.paste(canvas, files[icon.name], centre, min(height, width) * rng.uniform(0.82, 0.94))
-    return canvas
-
-
-@cache
-def _files(style: str, split: str) -> dict[str, str]:
-    rows: pd.DataFrame = pictures.things(style, split)
-    return dict(zip(rows["name"], rows["file"], strict=True))
-
-
 # ---------------------------------------------------------------- the templates: a grid and its question
-
-
-def _cells(size: tuple[int, int], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """The grid's (row, column) places in random order."""
-    cells = [(row, column) for row in range(size[0]) for column in range(size[1])]
-    return [cells[i] for i in rng.permutation(len(cells))]
-
-
-def _some(rng: np.random.Generator, names: Sequence[str], number: int) -> list[str]:
-    """`number` names in random order; each once before any comes twice."""
-    return [names[i] for _ in range(-(-number // len(names))) for i in rng.permutation(len(names))][:number]
-
-
-def _kinds(rng: np.random.Generator, kinds: Sequence[str], number: int) -> list[str]:
-    """Up to `number` kinds in random order, no two of which a person might put together."""
-    chosen: list[str] = []
-    for kind in _some(rng, kinds, len(kinds)):
-        if len(chosen) < number and not any(kind in row and row & set(chosen) for row in CLOSE):
-            chosen.append(kind)
-    return chosen
 
 
 def _posed(template: str, answer: str, wrong: Sequence[str], asset: str, rng: np.random.Generator, **words: str) -> Candidate:
@@ -169,21 +98,21 @@ def _posed(template: str, answer: str, wrong: Sequence[str], asset: str, rng: np
 
 def _count(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """How many of a kind, or how many icons: the answer is one of four numbers drawn alike, so none is likelier unseen."""
-    cells = _cells(size, rng)
+    places = cells(size, rng)
     if rng.random() < 0.4:
         numbers = rng.permutation(np.arange(4, 10))[:CHOICES]
-        size = size if numbers[0] <= len(cells) else GRIDS[-1]
-        cells = _cells(size, rng)[: numbers[0]]
-        kind, others = "", _kinds(rng, list(known), 3)
+        size = size if numbers[0] <= len(places) else GRIDS[-1]
+        places = cells(size, rng)[: numbers[0]]
+        kind, others = "", kinds(rng, list(known), 3)
         counted, words = 0, {"wording": "count/all"}
     else:
-        numbers = 1 + rng.permutation(min(len(cells), 6))[:CHOICES]
-        kind, *others = _kinds(rng, list(known), 4)
+        numbers = 1 + rng.permutation(min(len(places), 6))[:CHOICES]
+        kind, *others = kinds(rng, list(known), 4)
         counted, words = int(numbers[0]), {"wording": "count", "plural": GROUPS[kind]}
     rest = [(name, k) for k in others for name in known[k]]
-    chosen = [(name, kind) for name in _some(rng, known[kind], counted)] if counted else []
-    chosen += [rest[i] for i in rng.integers(len(rest), size=len(cells) - len(chosen))]
-    icons = [Icon(name, k, *cell) for (name, k), cell in zip(chosen, cells, strict=True)]
+    chosen = [(name, kind) for name in some(rng, known[kind], counted)] if counted else []
+    chosen += [rest[i] for i in rng.integers(len(rest), size=len(places) - len(chosen))]
+    icons = [Icon(name, k, *cell) for (name, k), cell in zip(chosen, places, strict=True)]
     return Grid(size, tuple(icons)), _posed("count", str(numbers[0]), [str(n) for n in numbers[1:]], icons[0].name, rng, **words)
 
 
@@ -195,29 +124,29 @@ def place(icon: Icon, size: tuple[int, int]) -> str:
 
 def _odd(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """Where is the one icon of another kind."""
-    cells = _cells(size, rng)
-    kind, other = _kinds(rng, [k for k in known if len(known[k]) > 1], 2)
-    names = _some(rng, known[kind], len(cells) - 1)
-    icons = [Icon(_some(rng, known[other], 1)[0], other, *cells[0])] + [Icon(n, kind, *c) for n, c in zip(names, cells[1:], strict=True)]
+    places = cells(size, rng)
+    kind, other = kinds(rng, [k for k in known if len(known[k]) > 1], 2)
+    names = some(rng, known[kind], len(places) - 1)
+    icons = [Icon(some(rng, known[other], 1)[0], other, *places[0])] + [Icon(n, kind, *c) for n, c in zip(names, places[1:], strict=True)]
     where = [place(icon, size) for icon in icons]
     return Grid(size, tuple(icons)), _posed("odd", where[0], where[1:CHOICES], icons[0].name, rng)
 
 
 def _belongs(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """Which thing, not in the picture, is of the kind shown: four kinds are drawn alike, one of them is shown."""
-    cells = _cells(size, rng)
-    kind, *others = _kinds(rng, [k for k in known if len(known[k]) > 1], CHOICES)
-    answer, *rest = _some(rng, known[kind], len(known[kind]))
-    icons = [Icon(name, kind, *cell) for name, cell in zip(_some(rng, rest, len(cells)), cells, strict=True)]
-    return Grid(size, tuple(icons)), _posed("belongs", answer, [_some(rng, known[k], 1)[0] for k in others], answer, rng)
+    places = cells(size, rng)
+    kind, *others = kinds(rng, [k for k in known if len(known[k]) > 1], CHOICES)
+    answer, *rest = some(rng, known[kind], len(known[kind]))
+    icons = [Icon(name, kind, *cell) for name, cell in zip(some(rng, rest, len(places)), places, strict=True)]
+    return Grid(size, tuple(icons)), _posed("belongs", answer, [some(rng, known[k], 1)[0] for k in others], answer, rng)
 
 
 def _beside(known: dict[str, tuple[str, ...]], size: tuple[int, int], rng: np.random.Generator) -> tuple[Grid, Candidate]:
     """What is next to an icon that the question names; all choices are in the picture."""
     where, (down, right) = DIRECTIONS[rng.integers(len(DIRECTIONS))]
-    cells = _cells(size, rng)
-    kinds = _some(rng, list(known), len(cells))
-    icons = [Icon(_some(rng, known[kind], 1)[0], kind, *cell) for kind, cell in zip(kinds, cells, strict=True)]
+    places = cells(size, rng)
+    shown = some(rng, list(known), len(places))
+    icons = [Icon(some(rng, known[kind], 1)[0], kind, *cell) for kind, cell in zip(shown, places, strict=True)]
     at = {(icon.row, icon.column): icon for icon in icons}
     x = next(icon for icon in icons if (icon.row + down, icon.column + right) in at)
     answer = at[x.row + down, x.column + right]

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from peftlab import pictures
-from peftlab.questions import UNNAMED, Candidate, Poser, a, alike, share
+from peftlab.knowledge import share
+from peftlab.questions import UNNAMED, Candidate, Poser, a, alike
 from peftlab.records import Example
 
 THEMES: dict[str, tuple[str, ...]] = {

@@ -40,7 +40,7 @@ class Merged(methods.Companion):
 
     def __init__(self, model: nn.Module, run: Run) -> None:
         self.model = model
-        matrices = {name: layer.base_layer.weight for name, layer in _layers(model)}
+        self.frozen = matrices = {name: layer.base_layer.weight for name, layer in _layers(model)}
         connector = {name: p for name, p in methods.named_parameters(model) if p.requires_grad and ".lora_" not in name}
         edit = run.method.removeprefix("lora_")
         self.edit = methods.implementation(edit).anchored(edit, {**matrices, **connector}, model, run)
@@ -48,6 +48,13 @@ class Merged(methods.Companion):
 
     def after_step(self) -> None:
         self.edit.after_step()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: t for name, t in self.edit.state().items() if name.removeprefix("start.") not in self.frozen}
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        self.edit.load({**state, **{f"start.{name}": t for name, t in self.frozen.items()}})
+        self.edit.start |= self.frozen
 
     @torch.no_grad()
     def finish(self) -> None:

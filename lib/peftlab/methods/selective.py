@@ -284,6 +284,16 @@ class Tailor(Anchored):
     def after_step(self) -> None:
         self.steps += 1
 
+    def state(self) -> dict[str, torch.Tensor]:
+        counts = {f"count.{n}": torch.tensor(count) for n, count in self.counts.items()}
+        return {**super().state(), "steps": torch.tensor(self.steps), **{f"seen.{n}": t for n, t in self.seen.items()}, **counts}
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        super().load(state)
+        self.steps = int(state["steps"])
+        self.seen = {n.removeprefix("seen."): t.clone() for n, t in state.items() if n.startswith("seen.")}
+        self.counts = {n.removeprefix("count."): int(t) for n, t in state.items() if n.startswith("count.")}
+
     @torch.no_grad()
     def finish(self) -> None:
         for name, gram in self.seen.items():

@@ -7,27 +7,35 @@ of its own, because fine-tuning changes the style of answers and a scorer that g
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from peftlab.metrics import captions, rules
+from peftlab.metrics import captions, chair, rules
 
 YES_NO = ("yes", "no")
 OUTCOMES = ("right", "wrong", "unparsed")
 
 
 Parsed = Sequence[str | None]
-Answers = Sequence[tuple[str, ...]]
+
+
+def _all_or_nothing(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [100.0 * (said in {normalise(a) for a in answers}) for said, answers in zip(parsed, rows["answers"], strict=True)]
 
 
 @dataclass(frozen=True)
 class Metric:
     """How a column of answers becomes a number.
 
-    ``parse(response, choices, template)`` reads one answer, None where it cannot be read; ``score`` takes judged predictions
+    ``parse(response, choices, template)`` reads one answer, None where it cannot be read, unless ``reads(rows, whole)`` reads them all;
+    ``score`` takes judged predictions
     (columns ``parsed``, ``outcome``, ``value``, ``answers``) to a value in ``unit``, None where it is undefined;
-    ``higher_is_better`` is None where neither direction is. ``earns(parsed, answers)`` is what each of the answers is worth (None: unparsed), all
-    or nothing, 100 or 0, unless a metric says otherwise; they come together because what a word of a caption is worth depends on the others.
+    ``higher_is_better`` is None where neither direction is. ``earns(parsed, rows, whole)`` is what each of the answers is worth (None: unparsed), all
+    or nothing, 100 or 0, unless a metric says otherwise. ``most`` is the highest value there is, None where there is none: averages over data
+    sets are taken of those of 100 only. ``relative`` says that an answer's worth depends on the other questions of its data set: `whole`
+    are those of the whole test set, however few of them were asked. ``needs`` names a column of predictions that not all have: rows without it
+    are left out.
     """
 
     name: str
@@ -36,7 +44,16 @@ class Metric:
     higher_is_better: bool | None
     parse: Callable[[str, tuple[str, ...], str], str | None]
     score: Callable[[pd.DataFrame], float | None]
-    earns: Callable[[Parsed, Answers], list[float]] = lambda parsed, answers: [100.0 * (p in {normalise(a) for a in r}) for p, r in zip(parsed, answers, strict=True)]
+    earns: Callable[[Parsed, pd.DataFrame, pd.DataFrame], list[float]] = _all_or_nothing
+    most: float | None = 100.0
+    relative: bool = False
+    needs: str | None = None
+    reads: Callable[[pd.DataFrame, pd.DataFrame], list[str | None]] | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its values go from 0 to 100, so that those of several data sets have a mean."""
+        return self.most == 100
 
 
 def normalise(text: str) -> str:
@@ -86,16 +103,83 @@ def _vqa(response: str, choices: tuple[str, ...], template: str) -> str | None:
     return rules.vqa_answer(response) or None
 
 
-def _soft(parsed: Parsed, answers: Answers) -> list[float]:
-    return [0.0 if said is None else rules.vqa_accuracy(said, accepted) for said, accepted in zip(parsed, answers, strict=True)]
+def _soft(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [0.0 if said is None else rules.vqa_accuracy(said, accepted) for said, accepted in zip(parsed, rows["answers"], strict=True)]
 
 
 def _caption(response: str, choices: tuple[str, ...], template: str) -> str | None:
     return " ".join(captions.tokens(response)) or None
 
 
-def _cider(parsed: Parsed, answers: Answers) -> list[float]:
-    return captions.cider([(said or "").split() for said in parsed], [[captions.tokens(a) for a in accepted] for accepted in answers])
+def _words(parsed: Parsed, rows: pd.DataFrame) -> tuple[list[list[str]], list[list[list[str]]]]:
+    return [(said or "").split() for said in parsed], [[captions.tokens(a) for a in accepted] for accepted in rows["answers"]]
+
+
+def _cider(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    said, references = _words(parsed, rows)
+    corpus = None if whole is rows else captions.frequencies([[captions.tokens(a) for a in accepted] for accepted in whole["answers"]])
+    return captions.cider(said, references, corpus=corpus)
+
+
+def _rouge(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return captions.rouge_l(*_words(parsed, rows))
+
+
+def _bleu(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return captions.sentence_bleu(*_words(parsed, rows))
+
+
+def _corpus_bleu(judged: pd.DataFrame) -> float | None:
+    return captions.bleu(*_words(judged["parsed"], judged))
+
+
+def _named(rows: pd.DataFrame, whole: pd.DataFrame) -> list[str | None]:
+    """The objects a caption names, of all that the test set's pictures hold; "" where it names none, None where it says nothing."""
+    known = chair.nouns(sorted({name for objects in whole["objects"] for name in objects}))
+    return [SEVERAL.join(chair.named(response, known)) if captions.tokens(response) else None for response in rows["response"]]
+
+
+SEVERAL = "; "  # between the objects that a caption names
+
+
+def mentions(judged: pd.DataFrame) -> pd.DataFrame:
+    """Of captions judged by a metric of objects: how many objects each names (`named`), invents, recalls, and how many are there (`present`)."""
+    rows = []
+    for said, objects in zip(judged["parsed"], judged["objects"], strict=True):
+        things, there = said.split(SEVERAL) if isinstance(said, str) and said else [], set(objects)
+        rows.append((len(things), sum(t not in there for t in things), len(there & set(things)), len(there)))
+    return pd.DataFrame(rows, index=judged.index, columns=["named", "invented", "recalled", "present"])
+
+
+def _of(part: str, whole: str | None) -> Callable[[Parsed, pd.DataFrame, pd.DataFrame], list[float]]:
+    """What a caption earns: 100 where `part` of its mentions is not zero, or its share of `whole`, 0 of nothing."""
+
+    def earns(parsed: Parsed, rows: pd.DataFrame, _: pd.DataFrame) -> list[float]:
+        found = mentions(rows.assign(parsed=parsed))
+        return [100.0 * (p / w if w else 0) for p, w in zip(found[part], found[whole])] if whole else [100.0 * bool(p) for p in found[part]]
+
+    return earns
+
+
+def _ratio(part: str, whole: str) -> Callable[[pd.DataFrame], float | None]:
+    def score(judged: pd.DataFrame) -> float | None:
+        found = mentions(judged)[[part, whole]].sum()
+        return float(100 * found[part] / found[whole]) if found[whole] else None
+
+    return score
+
+
+def _likeliest(rows: pd.DataFrame, whole: pd.DataFrame) -> list[str | None]:
+    """The choice that the model takes for the most likely, by the stored mean log-probabilities; the first of several as likely."""
+    return [normalise(choices[max(range(len(choices)), key=lambda i: found[i])]) for choices, found in zip(rows["choices"], rows["likelihoods"], strict=True)]
+
+
+def _length(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [float(len((said or "").split())) for said in parsed]
+
+
+def _unread(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    raise TypeError("this metric reads all answers together")
 
 
 def _accuracy(judged: pd.DataFrame) -> float | None:
@@ -133,12 +217,21 @@ def _yes_rate(judged: pd.DataFrame) -> float | None:
     return float(100 * (judged["parsed"] == "yes").mean())
 
 
+OBJECTS: dict[str, Any] = {"relative": True, "needs": "objects", "reads": _named}
+
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
         Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, _soft),
-        Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider),
+        Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider, most=captions.MOST, relative=True),
+        Metric("bleu_4", "BLEU-4", "%", True, _caption, _corpus_bleu, _bleu),
+        Metric("rouge_l", "ROUGE-L", "%", True, _caption, _accuracy, _rouge),
+        Metric("chair_s", "CHAIR-s", "%", False, _unread, _accuracy, _of("invented", None), **OBJECTS),
+        Metric("chair_i", "CHAIR-i", "%", False, _unread, _ratio("invented", "named"), _of("invented", "named"), **OBJECTS),
+        Metric("object_recall", "Objects named", "%", True, _unread, _ratio("recalled", "present"), _of("recalled", "present"), **OBJECTS),
+        Metric("caption_words", "Words", "words", None, _caption, _accuracy, _length, most=None),
+        Metric("likeliest", "Accuracy (likeliest choice)", "%", True, _unread, _accuracy, needs="likelihoods", reads=_likeliest),
         Metric("letter", "Accuracy (letter)", "%", True, _letter, _accuracy),
         Metric("letter_or_name", "Accuracy", "%", True, _letter_or_name, _accuracy),
         Metric("pope_official", "Accuracy (POPE)", "%", True, lambda response, *_: rules.pope_official(response), _accuracy),
@@ -152,7 +245,16 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
+# By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
+SHOWN: dict[str, tuple[str, ...]] = {name: (name, "likeliest") for name in ("exact", "letter", "letter_or_name")}
+SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "pope": PROBE, "scene_captions": ("chair_s", "chair_i", "object_recall", "caption_words")}
+
+
+def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics reported of answers whose data set has metric `name`, or which probe `name` got: those that `predictions` have the columns for."""
+    return tuple(m for m in SHOWN.get(name, (name,)) if (needs := metric(m).needs) is None or (needs in predictions and predictions[needs].notna().any()))
 
 
 def metric(name: str) -> Metric:
@@ -167,29 +269,43 @@ def parse(response: str, choices: Iterable[str] = (), template: str = "", *, nam
     return metric(name).parse(response, tuple(choices), template)
 
 
-def judge(predictions: pd.DataFrame, name: str = "exact") -> pd.DataFrame:
+def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None) -> pd.DataFrame:
     """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (in the metric's unit) per example.
 
-    Right is what earns anything. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
+    `whole` are the questions of the whole test set (`records.read_references`), for a metric of `RELATIVE` that is asked about a part of it;
+    by default the predictions themselves. Right is what earns anything, or nothing where less is better. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
     on no examples and on an example_id that occurs twice.
     """
     how = metric(name)
+    if how.needs is not None:
+        there = predictions[how.needs].notna() if how.needs in predictions else pd.Series(False, index=predictions.index)
+        whole, predictions = predictions if whole is None else whole, predictions[there]
     if predictions.empty:
-        raise ValueError(f"{name} of no examples: there is nothing to judge")
+        raise ValueError(f"{name} of no examples{f' with {how.needs}' if how.needs else ''}: there is nothing to judge")
     double = predictions["example_id"][predictions["example_id"].duplicated()]
     if len(double):
         raise ValueError(f"example_id {double.iloc[0]!r} occurs twice: judge one run on one data set at a time")
+    whole = predictions if whole is None else whole
+    parsed = how.reads(predictions, whole) if how.reads else _read(predictions, how)
+    values = how.earns(parsed, predictions, whole)
+    good = how.higher_is_better is not False
+    outcomes = ["unparsed" if said is None else "right" if bool(value) == good else "wrong" for said, value in zip(parsed, values, strict=True)]
+    return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values, metric=name)
+
+
+def _read(predictions: pd.DataFrame, how: Metric) -> list[str | None]:
+    """What every response says, by the metric; a question whose accepted answers are yes or no has these choices."""
     parsed = []
     for response, choices, answers, template in zip(*(predictions[c] for c in ("response", "choices", "answers", "template"))):
         accepted = {normalise(a) for a in answers}
         closed = tuple(choices) or (YES_NO if accepted <= set(YES_NO) else ())
         parsed.append(how.parse(response, closed, template))
-    values = how.earns(parsed, [tuple(answers) for answers in predictions["answers"]])
-    outcomes = ["unparsed" if said is None else "right" if value else "wrong" for said, value in zip(parsed, values, strict=True)]
-    return predictions.assign(parsed=pd.Series(parsed, index=predictions.index, dtype=object), outcome=outcomes, value=values)
+    return parsed
 
 
-def score(predictions: pd.DataFrame, name: str = "exact") -> dict[str, float | int | None]:
-    """The value of metric `name` on predictions (judged here unless they are), with n and the number unparsed."""
-    judged = predictions if "outcome" in predictions.columns and len(predictions) else judge(predictions, name)
-    return {"value": metric(name).score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}
+def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None) -> dict[str, float | int | None]:
+    """The value of metric `name` on predictions, with n and the number unparsed; judged here unless they are, by a metric that reads alike."""
+    how, by = metric(name), METRICS.get(predictions["metric"].iloc[0]) if "metric" in predictions and len(predictions) else None
+    same = by is not None and (by.parse, by.reads, by.earns, by.needs) == (how.parse, how.reads, how.earns, how.needs)
+    judged = predictions if same else judge(predictions, name, whole=whole)
+    return {"value": how.score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}

@@ -1,4 +1,4 @@
-"""Captions against several references each: CIDEr-D (Vedantam et al. 2015, https://arxiv.org/abs/1411.5726).
+"""Captions against several references each: CIDEr-D (Vedantam et al. 2015, https://arxiv.org/abs/1411.5726), BLEU-4 and ROUGE-L.
 
 The steps are those of the code that the field compares by (coco-caption), so that on equal tokens the numbers are equal; the tokens are our own,
 since that code's tokenizer needs Java: lower case, runs of letters, digits and inner apostrophes, everything else dropped.
@@ -12,6 +12,8 @@ from itertools import pairwise
 
 Grams = Counter[tuple[str, ...]]
 LONGEST = 4  # words of an n-gram, at most
+MOST = 1000.0  # of CIDEr-D times 100
+BETA = 1.2  # of ROUGE-L: how much more recall weighs than precision
 SPREAD = 6.0  # of the penalty on a difference in length, in words
 
 
@@ -36,11 +38,7 @@ def cider(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Seq
     scored give the whole set's, or the part changes what a word is worth. Raises ValueError where a candidate has no reference, or the
     numbers of both differ.
     """
-    if len(candidates) != len(references):
-        raise ValueError(f"{len(candidates)} captions and {len(references)} sets of references: each needs its own")
-    bare = [place for place, captions in enumerate(references) if not captions]
-    if bare:
-        raise ValueError(f"caption {bare[0]} has no reference to be compared with")
+    _comparable(candidates, references)
     known, pictures = corpus or frequencies(references)
     found = []
     for candidate, captions in zip(candidates, references, strict=True):
@@ -48,6 +46,62 @@ def cider(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Seq
         likeness = [_likeness(said, _weighed(caption, known, pictures)) for caption in captions]
         found.append(1000 * sum(likeness) / len(likeness))
     return found
+
+
+def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
+    """BLEU-4 of a set of captions (Papineni et al. 2002), 0 to 100, by sacrebleu: unsmoothed, against the reference of the closest length.
+
+    It is no mean over captions: words are counted over all of them. Raises ValueError as `cider` does, and on no captions.
+    """
+    import sacrebleu
+
+    _comparable(candidates, references)
+    if not candidates:
+        raise ValueError("BLEU of no captions: there is nothing to count")
+    return float(sacrebleu.corpus_bleu(_texts(candidates), _streams(references), smooth_method="none", tokenize="none", force=True).score)
+
+
+def sentence_bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> list[float]:
+    """BLEU of every caption on its own, 0 to 100, by sacrebleu: orders longer than the caption are left out, what is not met is smoothed."""
+    import sacrebleu
+
+    _comparable(candidates, references)
+    scorer = sacrebleu.BLEU(tokenize="none", force=True, effective_order=True)
+    return [float(scorer.sentence_score(" ".join(said), _texts(captions)).score) for said, captions in zip(candidates, references, strict=True)]
+
+
+def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> list[float]:
+    """ROUGE-L of every caption (Lin 2004), 0 to 100, as coco-caption takes it: the best precision and the best recall over references, `BETA` to one.
+
+    The longest common subsequence is rapidfuzz's. Raises ValueError as `cider` does.
+    """
+    from rapidfuzz.distance import LCSseq
+
+    _comparable(candidates, references)
+    found = []
+    for said, captions in zip(candidates, references, strict=True):
+        common = [(LCSseq.similarity(said, caption), len(caption)) for caption in captions]
+        precision = max(length for length, _ in common) / len(said) if said else 0.0
+        recall = max(length / long if long else 0.0 for length, long in common)
+        found.append(100 * (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision and recall else 0.0)
+    return found
+
+
+def _comparable(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> None:
+    if len(candidates) != len(references):
+        raise ValueError(f"{len(candidates)} captions and {len(references)} sets of references: each needs its own")
+    bare = [place for place, captions in enumerate(references) if not captions]
+    if bare:
+        raise ValueError(f"caption {bare[0]} has no reference to be compared with")
+
+
+def _texts(captions: Sequence[Sequence[str]]) -> list[str]:
+    return [" ".join(words) for words in captions]
+
+
+def _streams(references: Sequence[Sequence[Sequence[str]]]) -> list[list[str | None]]:
+    """The first reference of every caption, the second of every caption …; None where it has fewer."""
+    return [[" ".join(captions[i]) if i < len(captions) else None for captions in references] for i in range(max(map(len, references)))]
 
 
 def _grams(words: Sequence[str]) -> Grams:

@@ -34,6 +34,9 @@ CONVERTED = "converted"  # the source of models that `python -m peftlab convert`
 UNUSED = ("labels", "num_patches", "rows", "cols")  # what some processors return that no model is given
 
 
+LLAVA_MIX = ("vqav2", "gqa", "okvqa", "ocrvqa")  # of what has a card in lib/peftlab/datasets
+
+
 def _tiny(name: str, label: str, family: str) -> ModelCard:
     return ModelCard(name, f"Tiny {label}", family, RANDOM, "1", "Apache-2.0", ())
 
@@ -47,11 +50,10 @@ MODELS: dict[str, ModelCard] = {
         ModelCard("tiny-mlp", "Tiny (MLP)", "pocket", RANDOM, "1", "Apache-2.0", ()),
         _tiny("tiny-resampler", "(resampler)", "pocket"),
         _tiny("tiny-merger", "(merger)", "pocket"),
-        # The mix of LLaVA-1.5, and so of ShareGPT4V, holds VQAv2, GQA, OK-VQA, OCR-VQA, A-OKVQA and TextCaps (on TextVQA's pictures): each
-        # belongs in `seen` from the day it has a card here.
-        ModelCard("llava-1.5-7b", "LLaVA-1.5 7B", "llava", "llava-hf/llava-1.5-7b-hf", "main", "Llama 2 Community", ()),
-        ModelCard("llava-1.5-13b", "LLaVA-1.5 13B", "llava", "llava-hf/llava-1.5-13b-hf", "main", "Llama 2 Community", ()),
-        ModelCard("sharegpt4v-7b", "ShareGPT4V 7B", "llava", CONVERTED, "1", "Llama 2 Community", ()),
+        # The mix of LLaVA-1.5, and so of ShareGPT4V, also holds A-OKVQA and TextCaps (on TextVQA's pictures), which have no card here.
+        ModelCard("llava-1.5-7b", "LLaVA-1.5 7B", "llava", "llava-hf/llava-1.5-7b-hf", "main", "Llama 2 Community", LLAVA_MIX),
+        ModelCard("llava-1.5-13b", "LLaVA-1.5 13B", "llava", "llava-hf/llava-1.5-13b-hf", "main", "Llama 2 Community", LLAVA_MIX),
+        ModelCard("sharegpt4v-7b", "ShareGPT4V 7B", "llava", CONVERTED, "1", "Llama 2 Community", LLAVA_MIX),
         _tiny("tiny-llava", "LLaVA-1.5", "llava"),
         ModelCard("qwen2-vl-2b", "Qwen2-VL 2B", "qwen_vl", "Qwen/Qwen2-VL-2B-Instruct", "main", "Apache-2.0", ()),
         ModelCard("qwen2-vl-7b", "Qwen2-VL 7B", "qwen_vl", "Qwen/Qwen2-VL-7B-Instruct", "main", "Apache-2.0", ()),

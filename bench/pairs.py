@@ -1,0 +1,61 @@
+"""A measure beside its peer's, taken in turns, and their ratio with its spread."""
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to the same end. Values are in `unit`; where that is a rate, more is better."""
+
+    what: str
+    ours: list[float]
+    peer: list[float]
+    against: str  # what a user would run instead
+    unit: str = "s"
+    note: str = ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times better ours is, round by round, the lowest first."""
+        rate = self.unit.endswith("/s")
+        return sorted(o / p if rate else p / o for o, p in zip(self.ours, self.peer, strict=True))
+
+    def row(self) -> list[str]:
+        """As people read it: what, ours, the peer, the ratio's median, least and most."""
+        ours, peer, ratio = (statistics.median(values) for values in (self.ours, self.peer, self.ratios))
+        return [self.what, f"{ours:.3g} {self.unit}", f"{peer:.3g} {self.unit}", self.against, f"{ratio:.2f} [{self.ratios[0]:.2f}, {self.ratios[-1]:.2f}]", self.note]
+
+
+def in_turn(ours: Callable[[], float], peer: Callable[[], float], *, rounds: int) -> tuple[list[float], list[float]]:
+    """What the two measure, `rounds` times, each first in every second round: what else the machine does then hurts both."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds):
+        order = ((0, ours), (1, peer)) if number % 2 == 0 else ((1, peer), (0, ours))
+        for place, measure in order:
+            found[place].append(measure())
+    return found
+
+
+def keep(name: str, pairs: list[Pair], stamp: dict[str, object]) -> Path:
+    """Write a bench's measures to bench/results/<name>.json, with what they were taken on."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    about = {"bench": name, "when": datetime.now(UTC).isoformat(timespec="seconds"), **stamp, "pairs": [asdict(pair) for pair in pairs]}
+    file.write_text(json.dumps(about, indent=1) + "\n")
+    return file
+
+
+def kept() -> list[tuple[str, Pair]]:
+    """All that was measured last, by bench."""
+    found = []
+    for file in sorted(RESULTS.glob("*.json")):
+        content = json.loads(file.read_text())
+        found += [(content["bench"], Pair(**pair)) for pair in content["pairs"]]
+    return found

@@ -1,0 +1,162 @@
+"""Answers, likelihoods of choices and the loss of text are what one question at a time gives, for every core method."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from peftlab import features, inference, methods, models, records, training
+from peftlab.models import RANDOM, Loaded
+from peftlab.records import Example
+from peftlab.run import Run
+
+CORE = [m for m, card in methods.METHODS.items() if card.group == "core"]
+FAMILIES = [name for name, card in models.MODELS.items() if card.source == RANDOM]
+WORDS = "What which one is it and this thing here please now or then left right above cat dog fox a".split()
+
+
+def run_of(method: str, **axes: object) -> Run:
+    """A run of a tiny model, the connector tuned where it can be."""
+    connector = "tuned" if "tuned" in methods.card(method).connectors else "frozen"
+    return Run.from_dict({"model": "tiny-mlp", "method": method, "connector": connector, "precision": "fp32", **axes})
+
+
+def loud(run: Run) -> tuple[nn.Module, Loaded]:
+    """A tiny model with its method, all weights large enough to matter; the method's own are not at their start."""
+    loaded = models.load(run)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        for parameter in loaded.model.parameters():
+            if parameter.ndim == 2 and parameter.is_floating_point():
+                parameter.copy_(torch.randn(parameter.shape) * 0.15)
+        model = methods.settled(loaded, run)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape) * 0.05)
+    return model.eval(), loaded
+
+
+def drawn(count: int) -> list[Example]:
+    """Questions of one to twelve words on noise, each with two to four choices, or with none."""
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(count):
+        asked = " ".join(rng.choice(WORDS, rng.integers(1, 13))) + "?"
+        choices = tuple(" ".join(rng.choice(WORDS, rng.integers(1, 4))) for _ in range(rng.integers(2, 5))) if i % 5 else ()
+        made.append(Example(f"e{i}", f"p{i}", Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype="uint8")), asked, ("cat",), "t", 0, "a", choices))
+    return made
+
+
+@pytest.mark.parametrize("method", CORE)
+def test_answers_do_not_depend_on_the_size_of_the_batch(method: str, monkeypatch: pytest.MonkeyPatch, cache: object) -> None:
+    examples = drawn(32)
+    run = run_of(method)
+    model, loaded = loud(run)
+    given = {}
+    for size in (1, 32):
+        monkeypatch.setattr(inference, "BATCH", size)
+        given[size] = inference.answer(model, loaded, examples, run, max_new_tokens=8)
+    assert given[1] == given[32] and len(set(given[1])) > 3, "in fp32 to the letter"
+
+
+ASKED = {"a?": "cat", "which one?": "dog", "What is it?": "it", "then now or left?": "fox"}
+
+
+def known(count: int) -> list[Example]:
+    """Four questions of different length, each on many pictures, with an answer of its own."""
+    asked = list(ASKED.items())
+    return [replace(e, question=asked[i % 4][0], answers=(asked[i % 4][1],)) for i, e in enumerate(drawn(count))]
+
+
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """Weights of the tiny model, all trained on four answers: it prefers them clearly, as a base does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        run = run_of("full", steps=60, batch_size=16, lr=1e-2, connector_lr=1e-2)
+        model, loaded = loud(run)
+        log = training.finetune(model, loaded, known(64), run, progress=False)
+        assert log.steps["loss"].tail(10).mean() < 0.5, "it has not learned to be sure of anything"
+        return {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("method", CORE)
+def test_answers_in_bf16_hardly_depend_on_the_size_of_the_batch(method: str, sure: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, cache: object) -> None:
+    """A batch rounds its products otherwise than one question does; only a model that cares little which word comes next may answer otherwise."""
+    examples = known(200)
+    run = run_of(method, precision="bf16")
+    loaded = models.load(run)
+    loaded.model.load_state_dict(sure)
+    model = methods.settled(loaded, run).eval()
+    given = {}
+    for size in (1, 32):
+        monkeypatch.setattr(inference, "BATCH", size)
+        given[size] = inference.answer(model, loaded, examples, run, max_new_tokens=4)
+    assert np.mean([a == b for a, b in zip(given[1], given[32], strict=True)]) >= 0.995
+    assert len(set(given[32])) > 1
+
+
+def plainly(model: nn.Module, loaded: Loaded, example: Example, run: Run) -> list[float]:
+    """The mean log-probability of each choice's tokens and the end of turn, from a whole pass over prompt and choice."""
+    pictures = features.encode(loaded, [example.image])
+    prompt, found = pictures.tokens(example.image, example.question), []
+    for choice in example.choices:
+        said = [*loaded.processor.tokenizer(choice, add_special_tokens=False)["input_ids"], loaded.end]
+        types = {"input_ids": said, "token_type_ids": [loaded.answer_type] * len(said), "mm_token_type_ids": [0] * len(said)}
+        row = {name: values + types[name] for name, values in prompt.items()}
+        with torch.no_grad():
+            logits = model(**pictures.batch([row], [example.image]), use_cache=False).logits[0]
+        known = F.log_softmax(logits[-len(said) - 1 : -1].float(), -1)
+        found.append(float(known[range(len(said)), said].mean()))
+    return found
+
+
+@pytest.mark.parametrize("method", CORE)
+def test_likelihoods_of_choices_are_those_of_one_at_a_time(method: str, cache: object) -> None:
+    examples = drawn(24)
+    run = run_of(method)
+    model, loaded = loud(run)
+    found = inference.choose(model, loaded, examples, run)
+    for example, values in zip(examples, found, strict=True):
+        assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
+    assert len({v.index(max(v)) for v in found if v}) > 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_likelihoods_of_every_family(name: str, cache: object) -> None:
+    examples = drawn(6)
+    run = run_of("lora", model=name)
+    model, loaded = loud(run)
+    for example, values in zip(examples, inference.choose(model, loaded, examples, run), strict=True):
+        assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_loss_of_text_is_that_of_its_tokens(name: str, cache: object) -> None:
+    run = run_of("lora", model=name)
+    model, loaded = loud(run)
+    passages = {"a": "one thing and then another", "b": "no"}
+    rows = inference.text_loss(model, loaded, passages, run)
+    for row, text in zip(rows, passages.values(), strict=True):
+        ids = loaded.processor.tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            known = F.log_softmax(model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0].float(), -1)
+        assert row["nats"] == pytest.approx(-sum(known[i, ids[0, i + 1]].item() for i in range(ids.shape[1] - 1)), abs=1e-3)
+        assert row["tokens"] == ids.shape[1] - 1
+    assert [row["passage"] for row in rows] == ["a", "b"]
+
+
+def test_the_passages_are_some_kilobytes_of_named_origin() -> None:
+    passages = records.read_passages()
+    assert len(passages) == 12 and 4_000 < sum(map(len, passages.values())) < 8_000
+
+
+def test_no_choices_are_no_likelihoods(cache: object) -> None:
+    run = run_of("none")
+    model, loaded = loud(run)
+    assert inference.choose(model, loaded, [replace(e, choices=()) for e in drawn(3)], run) == [None] * 3
