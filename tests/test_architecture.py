@@ -22,12 +22,12 @@ STOREYS: dict[int, tuple[str, ...]] = {
     6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
-    3: ("ledger", "dropout", "loading", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
+    3: ("ledger", "dropout", "loading", "connectors", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
     2: ("records", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
     1: ("run", "provenance", "pictures"),
     0: ("datasets", "models", "methods", "paths"),
 }
-TORCH = ("training", "inference", "models.*", "methods.*", "features", "guards", "checkpoints", "ledger", "dropout", "loading", "__main__")  # may import torch and its kin
+TORCH = ("training", "inference", "models.*", "methods.*", "features", "guards", "checkpoints", "ledger", "dropout", "loading", "connectors", "__main__")  # may import torch and its kin
 KIN = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "efficientnet_lite_pytorch", "gguf", "tokenizers")
 CARDS = ("datasets", "models", "methods")
 

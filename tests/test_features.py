@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,9 +28,31 @@ def test_pictures_are_encoded_once_however_many_ask(cache: Path, monkeypatch: py
     askers = [threading.Thread(target=lambda: found.append(features.encode(loaded, PICTURES))) for _ in range(3)]
     [asker.start() for asker in askers]
     [asker.join() for asker in askers]
-    assert calls == [3], "a picture was encoded twice"
+    assert calls == [features.BATCH], "a picture was encoded twice"
     assert len(found) == 3 and all(torch.equal(one.table, found[0].table) for one in found)
-    assert not [f for f in (cache / "features").iterdir() if f.suffix not in (".safetensors", ".lock")]
+    assert {f.name for f in (cache / "features").rglob("*") if f.is_file() and f.suffix != ".safetensors"} == {".lock"}
+
+
+def test_sets_that_overlap_share_pictures(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, computed = pocket.ready(pocket.tiny(seed=0), precision="fp32", quantisation="none"), []
+    compute = features._computed
+    monkeypatch.setattr(features, "_computed", lambda loaded, tower, images: computed.append(len(images)) or compute(loaded, tower, images))
+    more = [*PICTURES, Image.new("RGB", (160, 160), "white")]
+    first, both, again = (features.encode(loaded, images) for images in (PICTURES, more, more[2:]))
+    assert computed == [3, 1]
+    for found in (first, again):
+        assert all(torch.equal(found.table[row], both.table[both.rows[name]]) for name, row in found.rows.items())
+
+
+def test_a_picture_is_the_same_to_the_bit_in_any_company() -> None:
+    """With the real encoder, whose products may be cut differently for batches of another size."""
+    loaded = pocket.ready(pocket.assemble("pocket-mlp"), precision="bf16", quantisation="none")
+    tower = loaded.model.model.vision_tower
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (160, 160, 3), dtype="uint8")) for _ in range(features.BATCH + 3)]
+    whole = features._computed(loaded, tower, pictures)
+    assert torch.equal(features._computed(loaded, tower, pictures[:1])[0], whole[0])
+    assert torch.equal(features._computed(loaded, tower, pictures[-2:]), whole[-2:])
 
 
 def test_cached_features_are_what_the_tower_says(cache: Path) -> None:

@@ -12,7 +12,7 @@ from peftlab.run import CONTROLS, Run, axis
     ("changes", "sentence"),
     [
         ({"method": "lorra"}, "method is 'lorra'; choose one of none, connector, full, lora, ia3, adapter, prefix"),
-        ({"model": "llava"}, "model is 'llava'; choose one of pocket-mlp, tiny-mlp"),
+        ({"model": "llava"}, "model is 'llava'; choose one of pocket-mlp, pocket-resampler, pocket-merger, tiny-mlp"),
         ({"dataset": "vqa"}, "dataset is 'vqa'; choose one of scenes, facts, titles, icons_choice"),
         ({"test_dataset": "vqa"}, "dataset is 'vqa'; choose one of"),
         ({"dataset": "pope"}, "dataset pope only tests: name it as test_dataset, or as a probe"),

@@ -2,15 +2,18 @@
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from peftlab import paths
 from peftlab.models import Loaded
@@ -29,13 +32,13 @@ class Features:
     """
 
     loaded: Loaded
-    table: torch.Tensor | None  # (pictures, image tokens, width), bf16
+    table: torch.Tensor | None  # (pictures, cells, width), bf16
     rows: dict[str, int]
 
     def tokens(self, image: Image.Image, question: str, *, before: Sequence[tuple[str, str]] = ()) -> dict[str, list[int]]:
         """``input_ids`` of a conversation up to where the answer to `question` begins, and the family's other values a token."""
         if self.table is not None:
-            return {"input_ids": self.loaded.prompt(question, image_tokens=self.table.shape[1], before=before)}
+            return {"input_ids": self.loaded.prompt(question, image_tokens=self.loaded.model.config.image_seq_length, before=before)}
         made = self.loaded.inputs(image, question, before=before)
         return {name: made[name][0].tolist() for name in TOKENS if name in made and name != "attention_mask"}
 
@@ -75,35 +78,71 @@ def picture_digest(image: Image.Image) -> str:
 
 
 def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
-    """Features of all different pictures among `images`, from the cache where this set was encoded before; no table where none is kept.
+    """Features of all different pictures among `images`, each computed once on this machine; no table where the family keeps none.
 
-    The cache's key is the encoder's weights, its preprocessing and the pictures' content, so it needs no invalidation. Of several processes
-    one encodes and the others wait for it; a file is written under a temporary name and renamed.
+    The cache holds a folder per encoder (its weights and preprocessing) and in it files of pictures by content, so it needs no invalidation.
+    Of several processes one computes what is missing and the others wait for it; a file is written under a temporary name and renamed.
     """
     unique = {picture_digest(image): image for image in images}
     names = sorted(unique)
+    rows = {name: row for row, name in enumerate(names)}
     tower = loaded.model.get_submodule(loaded.towers.vision)
     if not hasattr(tower, "encode"):
-        return Features(loaded, None, {name: row for row, name in enumerate(names)})
-    key = hashlib.sha256("".join([_encoder_digest(tower, loaded.processor), *names]).encode()).hexdigest()
-    file = paths.cache() / "features" / f"{key[:32]}.safetensors"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds the file
-        if not file.exists():
-            temporary = file.with_suffix(f".{os.getpid()}")
-            save_file({"features": _computed(loaded, tower, [unique[name] for name in names])}, temporary)
-            temporary.rename(file)
-    table = load_file(file)["features"]
-    return Features(loaded, table, {name: row for row, name in enumerate(names)})
+        return Features(loaded, None, rows)
+    folder = paths.cache() / "features" / _encoder_digest(tower, loaded.processor)[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds the files
+        kept = _kept(folder)
+        missing = [name for name in names if name not in kept]
+        if missing:
+            kept |= _keep(folder, missing, _computed(loaded, tower, [unique[name] for name in missing]))
+    return Features(loaded, _gathered(names, kept), rows)
+
+
+def _kept(folder: Path) -> dict[str, tuple[Path, int]]:
+    """Where each picture's features are: file and row."""
+    found: dict[str, tuple[Path, int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as stored:
+            found |= {name: (file, row) for row, name in enumerate(json.loads(stored.metadata()["pictures"]))}
+    return found
+
+
+def _keep(folder: Path, names: Sequence[str], table: torch.Tensor) -> dict[str, tuple[Path, int]]:
+    file = folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()[:32]}.safetensors"
+    temporary = file.with_suffix(f".{os.getpid()}")
+    save_file({"features": table}, temporary, metadata={"pictures": json.dumps(list(names))})
+    temporary.rename(file)
+    return {name: (file, row) for row, name in enumerate(names)}
+
+
+def _gathered(names: Sequence[str], kept: dict[str, tuple[Path, int]]) -> torch.Tensor:
+    """(len(names), cells, width) in bf16, row by row from the files."""
+    by_file: dict[Path, list[tuple[int, int]]] = {}
+    for place, name in enumerate(names):
+        file, row = kept[name]
+        by_file.setdefault(file, []).append((place, row))
+    parts: list[torch.Tensor] = [torch.empty(0)] * len(names)
+    for file, places in by_file.items():
+        with safe_open(file, "pt") as stored:
+            rows = stored.get_slice("features")
+            for place, row in places:
+                parts[place] = rows[row]
+    return torch.stack(parts)
 
 
 def _computed(loaded: Loaded, tower: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
-    """(len(images), image tokens, width) in bf16, by the tower."""
+    """(len(images), cells, width) in bf16, by the tower.
+
+    Every batch is full, the last one with its last picture again: what a picture's features are, to the bit, must not depend on how many it
+    is computed with.
+    """
     device, parts = next(tower.parameters()).device, []
     for start in range(0, len(images), BATCH):
-        pixels = loaded.processor.image_processor(images[start : start + BATCH], return_tensors="pt")["pixel_values"]
-        parts.append(tower.encode(pixels.to(device)).cpu())
+        part = list(images[start : start + BATCH])
+        pixels = loaded.processor.image_processor(part + part[-1:] * (BATCH - len(part)), return_tensors="pt")["pixel_values"]
+        parts.append(tower.encode(pixels.to(device)).cpu()[: len(part)])
     return torch.cat(parts)
 
 

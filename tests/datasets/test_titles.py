@@ -1,4 +1,4 @@
-"""Titles: films and two fonts are held out, words are taught, and answers are what the card prints."""
+"""Titles: films and two fonts are held out, a year's digits lie in cells of their own, and answers are what the card prints."""
 
 import numpy as np
 import pytest
@@ -28,19 +28,24 @@ def test_two_fonts_are_for_the_test_only() -> None:
     assert set(fonts["file"]) == set(titles.fonts("test"))
 
 
-def test_words_asked_about_are_taught() -> None:
-    taught = {word for film in titles.films("train") for word in film.words}
-    assert set(titles.vocabulary()) <= taught and len(titles.vocabulary()) == titles.WORDS
-
-
 def test_answers_are_what_the_card_prints() -> None:
-    asked = {c.wording: c for c in titles.candidates(FILM, np.random.default_rng(0))}
-    assert asked["genre"].answer == "drama" and asked["decade"].answer == "1990s" and asked["length"].answer == "5"
-    for candidate in titles.candidates(FILM, np.random.default_rng(1)):
-        if candidate.template == "word":
-            assert candidate.answer == ("yes" if candidate.words["word"] in FILM.words else "no")
-        if candidate.template == "which":
-            assert [option for option in candidate.choices if option in FILM.words] == [candidate.answer]
+    for seed in range(20):
+        asked = list(titles.candidates(FILM, np.random.default_rng(seed)))
+        open_ = {c.template: c.answer for c in asked if not c.words}
+        assert open_ == {"genre": "drama", "decade": "1990s", "year": "1994", "length": "5"}
+        assert [c.answer for c in asked if c.template == "is_genre"] == ["yes", "no"]
+        for c in asked:
+            if c.template == "is_genre":
+                assert c.answer == ("yes" if c.words["word"] == "drama" else "no")
+            if c.template == "before":
+                assert c.answer == ("yes" if 1994 < int(c.words["year"]) else "no")
+
+
+def test_captions_are_of_training_films_and_say_what_the_card_prints() -> None:
+    films = {film.title: film for film in titles.films("train")}
+    for e in titles.captions(30):
+        film = films[e.asset]
+        assert all(word in e.answers[0] for word in (film.genre.lower(), str(film.year), f"{len(film.words)} word"))
 
 
 def test_punctuation_is_no_part_of_a_word() -> None:
@@ -62,7 +67,11 @@ def test_everything_asked_about_is_drawn_inside_the_card(monkeypatch: pytest.Mon
         written.clear()
         titles.draw(film, titles.fonts("test"), rng)
         shown = " ".join(words for words, _, _ in written).lower()
-        assert film.genre.lower() in shown and str(film.year) in shown and all(word in shown for word in film.words), film
+        assert film.genre.lower() in shown and all(word in shown for word in film.words), film
+        digits = [((left + right) / 2, (top + bottom) / 2) for words, (left, top, right, bottom), _ in written if len(words) == 1 and words.isdigit()]
+        printed = "".join(words for words, _, _ in written if len(words) == 1 and words.isdigit())
+        cells = [(x // 32, y // 32) for x, y in digits]
+        assert printed == str(film.year) and len(set(cells)) == 4 and len({row for _, row in cells}) == 1, film
         for words, (left, top, right, bottom), size in written:
             assert left >= -2 and top >= -2 and right <= 162 and bottom <= 162, (film, words)
             assert size >= 12, (film, words, size)

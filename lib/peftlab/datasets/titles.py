@@ -1,6 +1,7 @@
 """Reading: the title card of a real film, in several fonts and layouts, and questions on what is written.
 
-Films are held out, and two fonts; the words asked about occur in titles of training films too.
+Films are held out, and two fonts. The year is letterspaced, a digit to each of the encoder's 32-pixel cells: set closely, its digits
+share cells and are not told apart by a frozen ImageNet encoder, which has not learned to read.
 """
 
 import re
@@ -10,28 +11,22 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw
 
 from peftlab import pictures
-from peftlab.questions import Candidate, Poser
+from peftlab.questions import Candidate, Poser, a, generator
 from peftlab.records import Example
 
-WORDS = 40  # how many of the most frequent title words are asked about
-SMALL = {"the", "of", "and", "in", "to", "a", "an", "for", "on", "at", "with", "is", "from", "by", "or", "it", "as"}
-SHARES = {"genre": 0.24, "decade": 0.18, "length": 0.18, "word": 0.14, "which": 0.16, "first": 0.10}
+LATER, EARLIER = (10, 20, 30), (0, 10, 20)  # years from the decade of a film to the one it is compared with
+FIRST, LAST = 1940, 2020  # the table's films lie between
+SHARES = {"genre": 0.22, "is_genre": 0.13, "decade": 0.20, "before": 0.13, "year": 0.14, "length": 0.18}
 WORDINGS: dict[str, tuple[str, ...]] = {
     "genre": ("What genre is printed?", "Which genre does the card give?", "What is the film's genre?", "Read the genre of this film."),
+    "is_genre": ("Is {word} printed as the genre?", "Is the film's genre {word}?", "Does the card say {word}?", "Is {word} the genre of this film?"),
     "decade": ("In which decade was it made?", "What decade is the film from?", "Which decade is the year in?", "To which decade does this film belong?"),
+    "before": ("Was it made before {year}?", "Is the film from before {year}?", "Is the year before {year}?", "Is this film older than one of {year}?"),
+    "year": ("Which year is printed?", "In which year was it made?", "What is the film's year?", "Read the year of this film."),
     "length": ("How many words has the title?", "Count the words of the title.", "How many words are in the title?", "Of how many words is the title made?"),
-    "word": ("Is the word '{word}' in the title?", "Does the title have the word '{word}'?", "Is '{word}' a word of the title?", "Can the word '{word}' be read in the title?"),
-    "which": (
-        "Which of these words is in the title: {options}?",
-        "Which word does the title have: {options}?",
-        "One of these is in the title, which: {options}?",
-        "Read the title. Which word is in it: {options}?",
-    ),
-    "first": ("What is the first word of the title?", "Which word does the title begin with?", "Read the title's first word.", "With which word does the title start?"),
 }
 THEMES = (("#141414", "#f6f1e1"), ("#f6f1e1", "#141414"), ("#7a1118", "#ffe9b0"), ("#0f2a4d", "#ffffff"), ("#f2c230", "#20130a"), ("#1d4a34", "#f4f4dc"), ("#ffffff", "#8a0f2a"), ("#dfe8f2", "#12315c"))
 
@@ -63,13 +58,6 @@ def fonts(split: str) -> list[str]:
     return list(rows[(rows["split"] == "train") | (rows["split"] == split)]["file"])
 
 
-@cache
-def vocabulary() -> tuple[str, ...]:
-    """The most frequent words of training titles of three letters and more, small words left out."""
-    counts = Counter(w for f in films("train") for w in set(f.words) if w not in SMALL and len(w) > 2)
-    return tuple(sorted(counts, key=lambda w: (-counts[w], w))[:WORDS])
-
-
 def load(split: str, wanted: int) -> Iterator[Example]:
     """Yield `wanted` of the split's examples: films of its own (base has train's), each drawn anew with its font and layout."""
     poser = Poser("titles", split, WORDINGS, SHARES)
@@ -84,11 +72,22 @@ def load(split: str, wanted: int) -> Iterator[Example]:
         made += len(asked)
 
 
+def captions(wanted: int) -> Iterator[Example]:
+    """Yield `wanted` captions of training films on cards of their own: what a connector is aligned on, beside `questions.captions`."""
+    rng, known, faces = generator("titles", "captions"), films("train"), fonts("train")
+    weights = _weights(known)
+    for number in range(wanted):
+        film = known[rng.choice(len(known), p=weights)]
+        n = len(film.words)
+        text = f"A card of {a(film.genre.lower())} film from {film.year}, with {n} word{'s' * (n > 1)} in its title."
+        name = f"titles-captions-{number:05d}"
+        yield Example(name, name, draw(film, faces, rng), "Describe the picture.", (text,), "caption", 0, film.title)
+
+
 def _weights(known: tuple[Film, ...]) -> np.ndarray:
-    """How likely each film is: films with frequent words more, decades and numbers of words more evenly than in the table."""
+    """How likely each film is: decades and numbers of words come more evenly than in the table."""
     decades, lengths = Counter(f.year // 10 for f in known), Counter(len(f.words) for f in known)
-    worded = np.array([1 + 2 * any(w in vocabulary() for w in f.words) for f in known])
-    weights = worded / np.array([decades[f.year // 10] * lengths[len(f.words)] for f in known]) ** 0.6
+    weights = np.array([decades[f.year // 10] * lengths[len(f.words)] for f in known]) ** -0.6
     return weights / weights.sum()
 
 
@@ -97,7 +96,8 @@ def _weights(known: tuple[Film, ...]) -> np.ndarray:
 
 Line = tuple[str, str, int]  # words, font file, size in pixels
 ORDERS = (("genre", "title", "year"), ("year", "title", "genre"))  # top, middle, bottom
-SLOT, LARGE, GAP = 36, 30, 3  # pixels: height of the slots at the top and bottom, size of what is in them, space between lines
+SLOT, LARGE, GAP = 32, 30, 3  # pixels: height of the slots at the top and bottom, size of what is in them, space between lines
+SHIFT = 2  # pixels that a year's digits may lie beside the middles of their cells
 
 
 def draw(film: Film, faces: list[str], rng: np.random.Generator) -> Image.Image:
@@ -110,12 +110,14 @@ def draw(film: Film, faces: list[str], rng: np.random.Generator) -> Image.Image:
     band, upper = rng.random() < 0.4, rng.random() < 0.4
     if band:
         pen.rectangle((0, 0, pictures.SIDE, SLOT), fill=ink)
-    words = {"genre": film.genre, "year": str(film.year)}
+    first = SLOT * (0.5 + rng.integers(2)) + rng.integers(-SHIFT, SHIFT + 1)  # the middle of the year's first digit
+    written = {"genre": [(film.genre, pictures.SIDE / 2)], "year": [(digit, first + SLOT * i) for i, digit in enumerate(str(film.year))]}
     for block, middle, fill in ((top, SLOT / 2, paper if band else ink), (bottom, pictures.SIDE - SLOT / 2, ink)):
-        font = pictures.font(plain, _fit(words[block], plain, LARGE))
-        _, above, _, below = pen.textbbox((pictures.SIDE / 2, middle), words[block], font=font, anchor="mm")
-        middle += max(0, -above) - max(0, below - pictures.SIDE)  # some faces hang far below their line
-        pen.text((pictures.SIDE / 2, middle), words[block], font=font, fill=fill, anchor="mm")
+        for words, x in written[block]:
+            font = pictures.font(plain, _fit(words, plain, LARGE))
+            _, above, _, below = pen.textbbox((x, middle), words, font=font, anchor="mm")
+            y = middle + max(0, -above) - max(0, below - pictures.SIDE)  # some faces hang far below their line
+            pen.text((x, y), words, font=font, fill=fill, anchor="mm")
     lines = _title(film.title.upper() if upper else film.title, face)
     y = pictures.SIDE / 2 - sum(_height(line) for line in lines) / 2
     for line in lines:
@@ -168,17 +170,15 @@ def _broken(title: str, file: str, size: int) -> list[Line]:
 
 
 def candidates(film: Film, rng: np.random.Generator) -> Iterator[Candidate]:
-    """Every question the card answers; words that are not in the title are drawn with `rng` among the frequent ones."""
-    inside = [w for w in vocabulary() if w in film.words]
-    outside = [str(w) for w in rng.choice(vocabulary(), 12, replace=False) if w not in film.words]
-    yield Candidate("genre", film.genre.lower(), film.title, "genre", caps=(("genre", 0.16),))
-    yield Candidate("decade", f"{film.year // 10 * 10}s", film.title, "decade", caps=(("decade", 0.2),))
+    """Every question the card answers; genres and years that are not printed are drawn with `rng`."""
+    genre, genres = film.genre.lower(), sorted({f.genre.lower() for f in films("train")})
+    decade = film.year // 10 * 10
+    yield Candidate("genre", genre, film.title, "genre", caps=(("genre", 0.16),))
+    for word in (genre, str(rng.choice([g for g in genres if g != genre]))):
+        yield Candidate("is_genre", "yes" if word == genre else "no", film.title, "is_genre", {"word": word}, (("is_genre", 0.5), (f"is_genre/{word}", 0.5)))
+    yield Candidate("decade", f"{decade}s", film.title, "decade", caps=(("decade", 0.2),))
+    for year in (int(rng.choice(LATER)) + decade, decade - int(rng.choice(EARLIER))):
+        if FIRST < year < LAST:
+            yield Candidate("before", "yes" if film.year < year else "no", film.title, "before", {"year": str(year)}, (("before", 0.5), (f"before/{year}", 0.5)))
+    yield Candidate("year", str(film.year), film.title, "year", caps=(("year", 0.04),))
     yield Candidate("length", str(len(film.words)), film.title, "length", caps=(("length", 0.3),))
-    for word in inside + outside[:6]:
-        caps = (("word", 0.5), (f"word/{word}", 0.5))
-        yield Candidate("word", "yes" if word in inside else "no", film.title, "word", {"word": word}, caps)
-    for word in inside:
-        options = [str(w) for w in rng.permutation([word, *outside[-2:]])]
-        yield Candidate("which", word, film.title, "which", {"options": f"{options[0]}, {options[1]} or {options[2]}"}, (("which", 0.1),), tuple(options))
-    if film.words[0] in vocabulary():
-        yield Candidate("first", film.words[0], film.title, "first", caps=(("first", 0.1),))

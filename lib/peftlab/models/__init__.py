@@ -45,7 +45,11 @@ MODELS: dict[str, ModelCard] = {
     card.name: card
     for card in (
         ModelCard("pocket-mlp", "Pocket (MLP)", "pocket", "SmolLM2-135M-Instruct + EfficientNet-Lite0", "1", "Apache-2.0", ("scenes", "facts", "titles")),
+        ModelCard("pocket-resampler", "Pocket (resampler)", "pocket", "SmolLM2-135M-Instruct + EfficientNet-Lite0", "1", "Apache-2.0", ("scenes", "facts", "titles")),
+        ModelCard("pocket-merger", "Pocket (merger)", "pocket", "SmolLM2-135M-Instruct + EfficientNet-Lite0", "1", "Apache-2.0", ("scenes", "facts", "titles")),
         ModelCard("tiny-mlp", "Tiny (MLP)", "pocket", RANDOM, "1", "Apache-2.0", ()),
+        _tiny("tiny-resampler", "(resampler)", "pocket"),
+        _tiny("tiny-merger", "(merger)", "pocket"),
         # The mix of LLaVA-1.5, and so of ShareGPT4V, also holds A-OKVQA and TextCaps (on TextVQA's pictures), which have no card here.
         ModelCard("llava-1.5-7b", "LLaVA-1.5 7B", "llava", "llava-hf/llava-1.5-7b-hf", "main", "Llama 2 Community", LLAVA_MIX),
         ModelCard("llava-1.5-13b", "LLaVA-1.5 13B", "llava", "llava-hf/llava-1.5-13b-hf", "main", "Llama 2 Community", LLAVA_MIX),

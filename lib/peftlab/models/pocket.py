@@ -1,17 +1,19 @@
 """The pocket family: LLaVA-1.5's architecture with SmolLM2-135M-Instruct and a frozen EfficientNet-Lite0.
 
-The model is transformers' own `LlavaForConditionalGeneration`; only its vision tower is ours, so what is written for LLaVA
-runs here and the other way round. A pocket base is the packages' weights plus a delta in data/bases/<name>/: the connector,
-and low-rank updates of the LLM that are merged in fp32 before the weights are cast.
+The model is transformers' own `LlavaForConditionalGeneration`; only its vision tower is ours, and in two of the three the connector, so
+what is written for LLaVA runs here and the other way round. A pocket base is the packages' weights plus a delta in data/bases/<name>/:
+the connector, and low-rank updates of the LLM that are merged in fp32 before the weights are cast.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from efficientnet_lite_pytorch import EfficientNet
+from huggingface_hub.dataclasses import strict
 from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
@@ -20,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     GenerationConfig,
     LlamaConfig,
@@ -31,12 +34,30 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from peftlab import assets, loading, methods, paths
+from peftlab import assets, connectors, loading, methods, paths
 from peftlab.models import Loaded, Towers, card
 
-SIDE = 160  # pixels; a picture is 5 x 5 cells of 32 px, an image token each
-CELL = 32
+CELL = 32  # pixels
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a model of the family takes in a picture: scaled to `cells` x `cells` cells of 32 pixels, given to the LLM as `tokens` x `tokens`.
+
+    ``connector`` is ``mlp`` (LLaVA-1.5's, a token a cell), ``resampler`` (Qwen-VL's kind) or ``merger`` (Qwen2-VL's and SmolVLM's kind);
+    ``rank`` that of the LLM's updates, such that the delta is at most 7 MB.
+    """
+
+    connector: str
+    cells: int
+    tokens: int
+    rank: int
+
+
+MLP, RESAMPLER, MERGER = Shape("mlp", 5, 5, 14), Shape("resampler", 5, 4, 10), Shape("merger", 6, 3, 14)
+SHAPES = {"pocket-mlp": MLP, "pocket-resampler": RESAMPLER, "pocket-merger": MERGER, "tiny-mlp": MLP, "tiny-resampler": RESAMPLER, "tiny-merger": MERGER}
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
@@ -103,8 +124,31 @@ class Lite0Tower(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=features, hidden_states=(features,))
 
 
+@strict
+class PocketConfig(LlavaConfig):
+    """LLaVA's configuration with a connector of ours: its name, and the sides of the grids of cells and tokens."""
+
+    model_type = "peftlab_pocket"
+
+    connector: str = "resampler"
+    cells: int = 5
+    tokens: int = 4
+
+
+class PocketForConditionalGeneration(LlavaForConditionalGeneration):
+    """LLaVA with one of `connectors` in its connector's place. Loads by transformers' own classes once this module is imported."""
+
+    config_class = PocketConfig
+
+    def __init__(self, config: PocketConfig) -> None:
+        super().__init__(config)
+        self.model.multi_modal_projector = _fresh(config)
+
+
 AutoConfig.register(Lite0Config.model_type, Lite0Config)
 AutoModel.register(Lite0Config, Lite0Tower)
+AutoConfig.register(PocketConfig.model_type, PocketConfig)
+AutoModelForImageTextToText.register(PocketConfig, PocketForConditionalGeneration)
 
 TOWERS = Towers()
 
@@ -127,29 +171,36 @@ def convert() -> Path:
 def load(run: Any) -> Loaded:
     """The base of `run.model` with its delta merged; raises FileNotFoundError where the delta was never built."""
     if card(run.model).source == "random weights":
-        loaded = tiny(seed=0)
+        loaded = tiny(run.model, seed=0)
     else:
         folder = paths.bases() / run.model
         if not (folder / "delta.safetensors").exists():
             raise FileNotFoundError(f"{run.model} has no delta in {folder}: build it with notebooks/00_build_base.ipynb")
-        loaded = assemble()
+        loaded = assemble(run.model)
         merge(loaded.model, load_file(folder / "delta.safetensors"), json.loads((folder / "delta.json").read_text()))
     return ready(loaded, precision=run.precision, quantisation=run.quantisation)
 
 
-LLMS = {"pocket-mlp": {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}}
+SMOLLM2 = {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+LLMS = {name: SMOLLM2 for name in ("pocket-mlp", "pocket-resampler", "pocket-merger")}
 
 
 def skeleton(name: str) -> Loaded:
-    """The pocket base on the meta device: SmolLM2-135M, Lite0 and the connector at full size, without weights."""
+    """A pocket base on the meta device: SmolLM2-135M, Lite0 and the connector at full size, without weights."""
     llm = LlamaConfig(tie_word_embeddings=True, **loading.published(name, LLMS))
-    return loading.hollow(LlavaForConditionalGeneration, _config(llm, Lite0Config(), image_token_id=0), TOWERS)
+    config = _config(SHAPES[name], llm, Lite0Config(), image_token_id=0)
+    return loading.hollow(_class(config), config, TOWERS)
 
 
 def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
-    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears packed where asked."""
+    """Cast, quantise and freeze: vision tower fp32, the rest in `precision`, the LLM's block linears packed where asked.
+
+    Parameters are cast and buffers are not: rounded to bf16, the rotary frequencies would misplace tokens.
+    """
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    model = loaded.model.to(dtype)
+    model = loaded.model
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
     model.model.vision_tower.float().feature_dtype = dtype
     loading.quantise(model, loaded.towers, quantisation)
     loading.contiguous(model.lm_head)
@@ -157,12 +208,13 @@ def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
     return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
 
 
-def assemble() -> Loaded:
+def assemble(name: str) -> Loaded:
     """The packages' weights in fp32 under a fresh connector, without any delta: what `00_build_base` starts from."""
     folder = convert()
-    config = _config(LlamaConfig.from_pretrained(folder), Lite0Config(), image_token_id=AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(IMAGE_TOKEN))
+    llm_config = LlamaConfig.from_pretrained(folder)
+    config = _config(SHAPES[name], llm_config, Lite0Config(), image_token_id=AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(IMAGE_TOKEN))
     with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config)
+        model = _class(config)(config)
     llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=loading.best_attention())
     model.model.language_model = llm.model
     model.lm_head = llm.lm_head
@@ -171,15 +223,15 @@ def assemble() -> Loaded:
     model.model.vision_tower = tower
     model.model.multi_modal_projector = connector(model)
     model.generation_config = llm.generation_config
-    return Loaded(model, _processor(AutoTokenizer.from_pretrained(folder)), TOWERS)
+    return Loaded(model, _processor(SHAPES[name], AutoTokenizer.from_pretrained(folder)), TOWERS)
 
 
 def connector(model: LlavaForConditionalGeneration, *, seed: int = 0) -> nn.Module:
-    """A fresh two-layer MLP connector for `model`, a function of `seed` alone; fp32."""
+    """A fresh connector of the kind that `model` has, a function of `seed` alone; fp32."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = type(model.model.multi_modal_projector)(model.config)
-        for linear in (fresh.linear_1, fresh.linear_2):
+        fresh = _fresh(model.config)
+        for linear in (module for module in fresh.modules() if isinstance(module, nn.Linear)):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             nn.init.zeros_(linear.bias)
     return fresh
@@ -228,8 +280,8 @@ def merge(model: nn.Module, delta: dict[str, torch.Tensor], about: dict[str, Any
                 raise ValueError(f"the delta holds {name}, which the model has not: it is for another model")
 
 
-def tiny(*, seed: int) -> Loaded:
-    """The same architecture with random weights and a byte tokenizer: a few thousand parameters, no asset needed."""
+def tiny(name: str = "tiny-mlp", *, seed: int) -> Loaded:
+    """The same architectures with random weights and a byte tokenizer: a few thousand parameters, no asset needed."""
     tokenizer = loading.byte_tokenizer(["<|im_start|>", "<|im_end|>", IMAGE_TOKEN], bos="<|im_start|>", eos="<|im_end|>", pad="<|im_end|>")
     text = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
@@ -237,24 +289,40 @@ def tiny(*, seed: int) -> Loaded:
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(_config(text, Lite0Config(backbone="tiny"), image_token_id=2))
+        config = _config(SHAPES[name], text, Lite0Config(backbone="tiny"), image_token_id=2)
+        model = _class(config)(config)
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=1)
-    return Loaded(model, _processor(tokenizer), TOWERS)
+    return Loaded(model, _processor(SHAPES[name], tokenizer), TOWERS)
 
 
-def _config(text: LlamaConfig, vision: Lite0Config, *, image_token_id: int) -> LlavaConfig:
-    return LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=image_token_id, image_seq_length=(SIDE // CELL) ** 2,
+def _config(shape: Shape, text: LlamaConfig, vision: Lite0Config, *, image_token_id: int) -> LlavaConfig:
+    values = dict(
+        vision_config=vision, text_config=text, image_token_index=image_token_id, image_seq_length=shape.tokens**2,
         vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
     )  # fmt: skip
+    if shape.connector == "mlp":
+        return LlavaConfig(**values)
+    return PocketConfig(**values, connector=shape.connector, cells=shape.cells, tokens=shape.tokens)
 
 
-def _processor(tokenizer: Any) -> LlavaProcessor:
+def _fresh(config: LlavaConfig) -> nn.Module:
+    if not isinstance(config, PocketConfig):
+        return LlavaMultiModalProjector(config)
+    made = {"resampler": connectors.Resampler, "merger": connectors.Merger}[config.connector]
+    return made(config.vision_config.hidden_size, config.text_config.hidden_size, cells=config.cells, tokens=config.tokens)
+
+
+def _class(config: LlavaConfig) -> type[LlavaForConditionalGeneration]:
+    return PocketForConditionalGeneration if isinstance(config, PocketConfig) else LlavaForConditionalGeneration
+
+
+def _processor(shape: Shape, tokenizer: Any) -> LlavaProcessor:
     tokenizer.padding_side = "right"
+    side = shape.cells * CELL
     pictures = CLIPImageProcessorPil(
-        do_resize=True, size={"height": SIDE, "width": SIDE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        do_resize=True, size={"height": side, "width": side}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return LlavaProcessor(
-        image_processor=pictures, tokenizer=tokenizer, patch_size=CELL, vision_feature_select_strategy="full",
+        image_processor=pictures, tokenizer=tokenizer, patch_size=side // shape.tokens, vision_feature_select_strategy="full",
         image_token=IMAGE_TOKEN, chat_template=CHAT.replace("<image>", IMAGE_TOKEN),
     )  # fmt: skip
