@@ -166,10 +166,12 @@ def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores
     grid = tmp_path / "interrupted.yaml"
     grid.write_text(GRID)
     slow = records.stage_folder(second, "finetune")
+    monkeypatch.setenv("PEFTLAB_CHECKPOINT_SECONDS", "0")
     with subprocess.Popen([sys.executable, "-c", EXECUTOR, str(grid), "--workers", "1"], stdout=subprocess.DEVNULL) as executor:
         assert eventually(lambda: list(slow.parent.glob(".finetune.[0-9]*")), seconds=300), "the second run never began"
         kernel = int(next(slow.parent.glob(".finetune.[0-9]*")).suffix[1:])
         assert psutil.pid_exists(kernel)
+        assert eventually(lambda: list(slow.parent.glob(f"finetune-*{records.CHECKPOINT}"))), "no checkpoint was kept"
         executor.kill()
     assert eventually(lambda: not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE), "a kernel is left behind"
     assert records.stage_folder(first, "evaluate").exists() and not slow.exists()
@@ -177,7 +179,8 @@ def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores
 
     assert __main__.main(["run", str(grid), "--plain", "--workers", "1"]) == 0
     assert {name: when for name, when in times().items() if name in before} == before, "a finished stage was repeated"
-    assert not list(paths.runs().rglob(".*")), "something of the killed run is left"
+    assert not list(paths.runs().rglob(".*")) and not list(paths.runs().rglob(f"*{records.CHECKPOINT}*")), "something of the killed run is left"
+    assert json.loads((slow / "run.json").read_text())["stamp"]["resumed_at_step"] >= 1, "the run began from the start again"
     scores = [answers(of) for of in (first, second)]
 
     undisturbed = tmp_path / "undisturbed"

@@ -60,6 +60,11 @@ def test_another_machine_does_not_speak_for_this_one(study: grid.Study) -> None:
     assert forecast.pilots() == [] and forecast.table(study)["seconds"].isna().all()
 
 
+def test_work_is_in_questions_of_the_set_that_is_asked() -> None:
+    assert forecast._work("evaluate", Run(test_size=None)) == 1000 and forecast._work("evaluate", Run(test_size=24)) == 24
+    assert forecast._work("probe", Run(probe="pope", probe_size=None)) == 9000 and forecast._work("finetune", lora(7)) == 70
+
+
 def test_what_is_finished_is_not_counted(study: grid.Study) -> None:
     run = next(r for r in study.runs if r.method == "none")
     finished(run, "evaluate", seconds=2.4, whole=3.0)

@@ -1,6 +1,5 @@
 """Answers, likelihoods of choices and the loss of text are what one question at a time gives, for every core method."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np

@@ -55,6 +55,20 @@ def collect(runs: list[Run], **changes: object) -> Path:
     return collected.collect("study", runs, **{"scorer": metrics, **changes})
 
 
+def test_a_checkpoint_is_of_what_the_stage_is_made_from_and_goes_with_it(prepared: dict[str, str]) -> None:
+    def begun(**changes: str) -> records.Stage:
+        return records.open_stage(RUN, "finetune", inputs=records.inputs(RUN, "finetune") | changes)
+
+    stage, other = begun(), begun(base="another")
+    assert stage.checkpoint == begun().checkpoint != other.checkpoint
+    assert stage.checkpoint.parent == stage.final.parent
+    left = [stage.checkpoint, other.checkpoint, stage.checkpoint.with_name(f"{stage.checkpoint.name}.4711")]  # the last by a kill while it was written
+    for file in left:
+        file.write_bytes(b"x")
+    tuned()
+    assert not any(file.exists() for file in left)
+
+
 # ---------------------------------------------------------------- examples
 
 

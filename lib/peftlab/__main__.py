@@ -212,7 +212,7 @@ def export(args: argparse.Namespace) -> int:
     """Write a tuned model as one of transformers' own, merged."""
     from pathlib import Path
 
-    from peftlab import collected, paths, records
+    from peftlab import paths, records
     from peftlab.run import Run
 
     tuned = paths.runs() / args.run / "finetune"
@@ -281,7 +281,7 @@ def report(args: argparse.Namespace) -> int:
     """
     import shutil
 
-    from peftlab import collected, execute, grid, kernels, metrics, paths, records
+    from peftlab import collected, execute, grid, kernels, metrics, paths
     from peftlab import report as room
 
     study = grid.read(args.study)
@@ -311,7 +311,7 @@ def report(args: argparse.Namespace) -> int:
 
 def rescore(args: argparse.Namespace) -> int:
     """Score stored answers again with the scorers as they are now, and say what changed."""
-    from peftlab import collected, metrics, records, tables
+    from peftlab import collected, metrics, tables
 
     if args.metric:
         metrics.metric(args.metric)

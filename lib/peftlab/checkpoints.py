@@ -25,7 +25,7 @@ def save(file: Path, step: int, model: nn.Module, optimiser: Any, companion: met
     tensors |= {f"optimiser/{key}/{name}": value for name, p in trained.items() for key, value in optimiser.state[p].items()}
     tensors |= {f"companion/{name}": tensor for name, tensor in companion.state().items()}
     tensors |= {f"random/{device}": state for device, state in _random_states().items()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")  # named like the file: who removes that removes what a kill left
     try:
         save_file({name: torch.as_tensor(t).detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata={"step": str(step), "rows": json.dumps(rows)})
         temporary.replace(file)

@@ -52,13 +52,31 @@ def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
     return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n, "clusters": estimate.clusters, **more}
 
 
+def _within(found: dict[str, Any], most: float | None) -> dict[str, Any]:
+    """A row whose interval is cut at zero and at `most`, where there is one."""
+    if found["low"] is None:
+        return found
+    return found | {"low": max(0.0, found["low"]), "high": found["high"] if most is None else min(most, found["high"])}
+
+
+def _most(names: Iterable[str]) -> float | None:
+    """The highest value of any of these metrics; None where one of them has none."""
+    most = [metrics.metric(name).most for name in names]
+    return None if None in most else max(most)
+
+
+DIFFERENCE = ("difference", "difference_low", "difference_high", "verdict")
+
+
+def _against(d: stats.Interval | None) -> dict[str, Any]:
+    """A difference beside a value of its own, with what it says; all None where there is none."""
+    return dict(zip(DIFFERENCE, (d.mean, d.low, d.high, verdict(d)), strict=True)) if d else dict.fromkeys(DIFFERENCE)
+
+
 def _score(cell: pd.DataFrame) -> dict[str, Any]:
     """A mean with its interval, cut at what the metric can be, n, the unparsed answers, the seeds, and the metric where it is one."""
     found = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"]))
-    if found["low"] is not None:
-        most = [metrics.metric(name).most for name in cell["metric"].unique()]
-        found |= {"low": max(0.0, found["low"]), "high": found["high"] if None in most else min(max(most), found["high"])}
-    return found | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(cell["metric"])}
+    return _within(found, _most(cell["metric"].unique())) | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(cell["metric"])}
 
 
 def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
@@ -254,7 +272,7 @@ def forgetting(predictions: pd.DataFrame) -> pd.DataFrame:
             base = {name: _same_questions(cell, bare[*key[:3], name]) for name, cell in asked.items() if (*key[:3], name) in bare}
             found += _left(dict(zip(ARM, key)), asked, base)
     if not found:
-        return pd.DataFrame(columns=[*ARM, "part", "kind", "mean", "low", "high", "n", "clusters", "metric", "base", "difference", "difference_low", "difference_high", "verdict"])
+        return pd.DataFrame(columns=[*ARM, "part", "kind", "mean", "low", "high", "n", "clusters", "metric", "base", *DIFFERENCE])
     frame = pd.DataFrame(found).drop_duplicates([*ARM, "part"])
     return style.ordered(frame, ("model", "quantisation", "dataset", "method", "connector"))
 
@@ -278,10 +296,8 @@ def _left(names: dict[str, str], asked: Cells, base: Cells) -> Iterator[dict[str
     for part, (kind, sets, how) in parts.items():
         fixed = {"part": part, "kind": kind, "metric": asked[part]["metric"].iloc[0] if part in asked else None}
         mine, other = _mean_of(asked, sets, how), _mean_of(base, sets, how) if set(sets) <= set(base) else None
-        more = {"base": None, "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        more = {"base": other.estimate if other else None, **_against(_difference(mine, other) if other else None)}
         if other is not None:
-            difference = _difference(mine, other)
-            more = {"base": other.estimate, "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high, "verdict": verdict(difference)}
             yield {**names, "method": "none", "connector": "frozen", **fixed, **_cut(other), **dict.fromkeys(more)}
         yield {**names, **fixed, **_cut(mine), **more}
 
@@ -311,15 +327,11 @@ def _mean_of(asked: Cells, sets: list[str], how: str) -> _Estimate:
         slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
         cell = asked[name]
         parts.append(cell[["question_id", "picture_id", "asset"]].assign(share=slope * (cell["value"] - mean) / len(cell)))
-    most = [metrics.metric(asked[name]["metric"].iloc[0]).most for name in sets]
-    return _Estimate(float(estimate), pd.concat(parts), None if None in most else max(most))
+    return _Estimate(float(estimate), pd.concat(parts), _most(asked[name]["metric"].iloc[0] for name in sets))
 
 
 def _cut(one: _Estimate) -> dict[str, Any]:
-    found = _row(stats.linear(one.estimate, one.shares["share"], one.shares["picture_id"], one.shares["asset"]))
-    if found["low"] is not None:
-        found |= {"low": max(0.0, found["low"]), "high": found["high"] if one.most is None else min(one.most, found["high"])}
-    return found
+    return _within(_row(stats.linear(one.estimate, one.shares["share"], one.shares["picture_id"], one.shares["asset"])), one.most)
 
 
 def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
@@ -334,9 +346,9 @@ def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
 def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
     """What tuning left of the language alone: a row per model, perplexity of fixed passages with its interval, and the difference to the bare base.
 
-    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage; a column ``metric`` says so.
+    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage.
     """
-    names = [*ARM, "mean", "low", "high", "n", "clusters", "difference", "difference_low", "difference_high", "verdict"]
+    names = [*ARM, "mean", "low", "high", "n", "clusters", *DIFFERENCE]
     if texts.empty:
         return pd.DataFrame(columns=names)
     rows = texts[texts["train_pictures"] == "true"]
@@ -348,12 +360,12 @@ def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
         rate = mine["nats"].sum() / mine["tokens"].sum()
         level = stats.linear(rate, (mine["nats"] - rate * mine["tokens"]) / mine["tokens"].sum(), mine.index)
         row = {**dict(zip(ARM, key)), **{name: None if x is None else float(np.exp(x)) for name, x in (("mean", level.mean), ("low", level.low), ("high", level.high))}}
-        row |= {"n": int(mine["tokens"].sum()), "clusters": len(mine), "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
+        row |= {"n": int(mine["tokens"].sum()), "clusters": len(mine), **_against(None)}
         if base is not None and key[3] != "none":
             more = (mine["nats"] - base["nats"]).loc[mine.index]
             change = more.sum() / mine["tokens"].sum()
             d = stats.linear(change, (more - change * mine["tokens"]) / mine["tokens"].sum(), mine.index)
-            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d)}
+            row |= _against(d)
         found.append(row)
     return style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
 
@@ -412,23 +424,21 @@ def invented(predictions: pd.DataFrame) -> pd.DataFrame:
     pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
     """
     rows = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "scene_captions") & (predictions["train_pictures"] == "true")]
-    columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", "difference", "difference_low", "difference_high", "verdict", "clean", "broken", "broken_low", "broken_high"]
+    columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", *DIFFERENCE, "clean", "broken", "broken_low", "broken_high"]
     bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
     found = []
     for key, mine in rows.groupby([*ARM, "steps"], sort=False):
         if mine.duplicated("example_id").any():
             raise ValueError(f"{' / '.join(map(str, key))} captions a picture twice: select a seed")
-        level = stats.interval(mine["value"], mine["picture_id"], mine["asset"])
-        row = {**dict(zip([*ARM, "steps"], key)), **_row(level), "unparsed": int((mine["outcome"] == "unparsed").sum())}
-        row |= {"low": None if level.low is None else max(0.0, level.low), "high": None if level.high is None else min(100.0, level.high)}
+        level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
+        row = {**dict(zip([*ARM, "steps"], key)), **level, "unparsed": int((mine["outcome"] == "unparsed").sum())}
         base = bare.get(key[:3])
         if base is not None and key[3] != "none":
-            d = stats.paired(mine, base)
             clean = mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & base["parsed"].fillna("").ne(""), "example_id"])]
-            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d), "clean": len(clean)}
+            row |= {**_against(stats.paired(mine, base)), "clean": len(clean)}
             if len(clean) >= LEAST_CLEAN:
-                share = stats.interval(clean["value"], clean["picture_id"], clean["asset"])
-                row |= {"broken": share.mean, "broken_low": None if share.low is None else max(0.0, share.low), "broken_high": None if share.high is None else min(100.0, share.high)}
+                share = _within(_row(stats.interval(clean["value"], clean["picture_id"], clean["asset"])), 100.0)
+                row |= {"broken": share["mean"], "broken_low": share["low"], "broken_high": share["high"]}
         found.append(row)
     frame = pd.DataFrame(found).reindex(columns=columns)
     frame = frame.assign(dataset=frame["dataset"].where(frame["method"] != "none")) if found else frame
@@ -454,14 +464,10 @@ def unchanged(predictions: pd.DataFrame) -> pd.DataFrame:
                 each[*key, pictures] = both[["picture_id", "asset"]].first().assign(value=both["value"].mean()).reset_index()
     found = []
     for (*key, pictures), mine in each.items():
-        level, base = stats.interval(mine["value"], mine["picture_id"], mine["asset"]), each.get((*key[:3], "none", "frozen", key[5], pictures))
-        row = {**dict(zip(ARM, key)), "pictures": pictures, **_row(level), "difference": None, "difference_low": None, "difference_high": None, "verdict": None}
-        row |= {"low": None if level.low is None else max(0.0, level.low), "high": None if level.high is None else min(100.0, level.high)}
-        if base is not None and key[3] != "none":
-            d = stats.paired(mine, base)
-            row |= {"difference": d.mean, "difference_low": d.low, "difference_high": d.high, "verdict": verdict(d)}
-        found.append(row)
-    return _sorted(found) if found else pd.DataFrame(columns=[*ARM, "pictures", "mean", "low", "high", "n", "clusters", "difference", "difference_low", "difference_high", "verdict"])
+        level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
+        base = each.get((*key[:3], "none", "frozen", key[5], pictures)) if key[3] != "none" else None
+        found.append({**dict(zip(ARM, key)), "pictures": pictures, **level, **_against(None if base is None else stats.paired(mine, base))})
+    return _sorted(found) if found else pd.DataFrame(columns=[*ARM, "pictures", "mean", "low", "high", "n", "clusters", *DIFFERENCE])
 
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from peftlab import datasets, paths, provenance
+from peftlab import datasets, paths, provenance, records
 from peftlab.grid import Study
 from peftlab.run import Run
 from peftlab.tasks import States, Task, plan
@@ -21,6 +21,7 @@ ALIKE: tuple[tuple[str, ...], ...] = (
     ("model", "method"),
     ("model",),
 )
+UNKNOWN = 1000  # questions of a test set whose card does not say how many it has
 SHORT = {"steps": 5, "test_size": 32, "probe_size": 36}  # of a pilot run
 
 
@@ -37,7 +38,7 @@ class Pilot:
 
 
 def pilots() -> list[Pilot]:
-    """The finished stages of this machine's runs that its own processor and device made, with their executed notebooks beside them."""
+    """The finished stages of this machine's runs that a processor like its own made, with their executed notebooks beside them."""
     return [pilot for record in sorted(paths.runs().glob("*/**/run.json")) if (pilot := _pilot(record)) is not None]
 
 
@@ -52,17 +53,15 @@ def _pilot(record: Path) -> Pilot | None:
         return None
     files = [f for f in record.parent.iterdir() if f.is_file()]
     memory = max(stamp.get("peak_memory_bytes") or 0, 0)
-    return Pilot(content["stage"], axes, max(0.0, whole - stamp["seconds"]), stamp["seconds"] / _work(content["stage"], axes), memory, sum(f.stat().st_size for f in files))
+    return Pilot(content["stage"], axes, max(0.0, whole - stamp["seconds"]), stamp["seconds"] / _work(content["stage"], Run.from_dict(content["axes"])), memory, sum(f.stat().st_size for f in files))
 
 
-def _work(stage: str, axes: dict[str, Any]) -> float:
+def _work(stage: str, run: Run) -> float:
     """How much a stage does, in examples seen or questions asked."""
     if stage == "finetune":
-        return axes["steps"] * axes["batch_size"]
-    asked = axes["test_size"] if stage == "evaluate" else axes["probe_size"]
-    name = axes["test_dataset"] if stage == "evaluate" else "scenes"
-    name = axes["dataset"] if name == "same" else name
-    return asked or datasets.card(name).sizes.get("test") or 1000
+        return run.steps * run.batch_size
+    asked, name = (run.test_size, run.tested_on) if stage == "evaluate" else (run.probe_size, records.probed(run))
+    return asked or datasets.card(name).sizes["test"] or UNKNOWN
 
 
 def table(study: Study) -> pd.DataFrame:
@@ -87,7 +86,7 @@ def _row(task: Task, measured: Sequence[Pilot]) -> dict[str, Any]:
         if mine:
             around, each = (pd.Series([getattr(p, name) for p in mine]).median() for name in ("around", "each"))
             most = {name: max(getattr(p, f"{whole}_bytes") for p in mine) for name, whole in (("memory", "peak_memory"), ("disk", "disk"))}
-            return {**names, "seconds": around + each * _work(task.stage, axes), **most, "pilots": len(mine), "alike": level}
+            return {**names, "seconds": around + each * _work(task.stage, task.run), **most, "pilots": len(mine), "alike": level}
     return {**names, "seconds": math.nan, "memory": math.nan, "disk": math.nan, "pilots": 0, "alike": None}
 
 

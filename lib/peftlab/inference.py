@@ -1,6 +1,5 @@
 """Answers: batched by length, greedy, deterministic; how likely each of a question's choices is; and the loss on plain text."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peftlab import features
+from peftlab import features, loading
 from peftlab.models import Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -38,7 +37,7 @@ def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
         places = order[start : start + BATCH]
         inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
         length = inputs["input_ids"].shape[1]
-        with torch.no_grad(), _autocast(run, device):
+        with torch.no_grad(), loading.autocast(run, device):
             out = model.generate(
                 **{name: tensor.to(device) for name, tensor in inputs.items()},
                 max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad,
@@ -54,6 +53,8 @@ def choose(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
     None for a question without choices. Nothing is generated, so that an answer that is known is told from one that is well put. The prompt
     is read once for all its choices; prompts of one length are read together, which needs no padding before a choice.
     """
+    if not any(e.choices for e in examples):
+        return [None] * len(examples)
     pictures = features.encode(loaded, [e.image for e in examples])
     tokenizer, device = loaded.processor.tokenizer, next(model.parameters()).device
     prompts = {place: pictures.tokens(e.image, e.question) for place, e in enumerate(examples) if e.choices}
@@ -66,7 +67,7 @@ def choose(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
             part = places[start : start + CHOSEN]
             options = [[[*tokenizer(choice, add_special_tokens=False)["input_ids"], loaded.end] for choice in examples[p].choices] for p in part]
             inputs = pictures.batch([prompts[p] for p in part], [examples[p].image for p in part])
-            with torch.no_grad(), _autocast(run, device):
+            with torch.no_grad(), loading.autocast(run, device):
                 for place, values in zip(part, _likelihoods(model, {n: t.to(device) for n, t in inputs.items()}, options), strict=True):
                     found[place] = values
     return found
@@ -117,12 +118,8 @@ def text_loss(model: nn.Module, loaded: Loaded, passages: Mapping[str, str], run
     model.eval()
     for name, text in passages.items():
         ids = loaded.processor.tokenizer(text, return_tensors="pt")["input_ids"].to(device)  # (1, tokens)
-        with torch.no_grad(), _autocast(run, device):
+        with torch.no_grad(), loading.autocast(run, device):
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         nats = F.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum")
         found.append({"passage": name, "nats": nats.item(), "tokens": ids.shape[1] - 1})
     return found
-
-
-def _autocast(run: Run, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(device.type, dtype=torch.bfloat16) if run.precision == "bf16" else contextlib.nullcontext()

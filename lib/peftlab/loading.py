@@ -1,5 +1,6 @@
 """How a model comes to be: from the hub or at random, cast, quantised, frozen; and byte tokenizers for the random ones."""
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -80,6 +81,11 @@ def outline(loaded: Loaded) -> Loaded:
 def best_attention() -> str:
     """On a CPU the backward pass of PyTorch's fused attention costs a third of a step at these lengths; plain products cost a tenth."""
     return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def autocast(run: Any, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Products in bf16 under ``precision=bf16``, where what trains is fp32; nothing under fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if run.precision == "bf16" else contextlib.nullcontext()
 
 
 def contiguous(head: nn.Module) -> None:

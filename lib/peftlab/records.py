@@ -284,7 +284,7 @@ class Stage:
         if self.final.exists():
             shutil.rmtree(self.final)
         self.folder.rename(self.final)
-        for checkpoint in self.final.parent.glob(f"{self.final.name}-*{CHECKPOINT}"):
+        for checkpoint in self.final.parent.glob(f"{self.final.name}-*{CHECKPOINT}*"):
             checkpoint.unlink()
         return self.final
 

@@ -136,6 +136,12 @@ def _who(row: Mapping[str, Any]) -> tuple[str, str]:
     return style.label("method", row["method"]), "–" if row["method"] == "none" else row["connector"]
 
 
+def _on(row: Mapping[str, Any]) -> tuple[Cell, str]:
+    """As `_who`, with the base's quantisation below the method where it is not full precision."""
+    name, state = _who(row)
+    return Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state
+
+
 def _estimate(row: Mapping[str, Any] | None) -> Cell:
     return Cell("–") if row is None else Cell(number(row["mean"]), bounds(row["low"], row["high"]) if not pd.isna(row["low"]) else "")
 
@@ -204,9 +210,9 @@ def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table
     for (target, level, method, connector), mine in shown.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
         rules |= {len(rows)} if last not in (None, target) else set()
         found = {row["part"]: row for row in mine.to_dict("records")}
-        name, state = _who({"method": method, "connector": connector})
+        who = _on({"method": method, "connector": connector, "quantisation": level})
         values = [_change(found.get(p)) if differences else _estimate(found.get(p)) for p in columns]
-        rows.append((style.label("dataset", target) if target != last else "", Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state, *values))
+        rows.append((style.label("dataset", target) if target != last else "", *who, *values))
         last = target
     return Table(tuple(head), tuple(rows), "lll" + "r" * len(columns), frozenset(rules))
 
@@ -228,10 +234,9 @@ def text_table(frame: pd.DataFrame) -> Table:
     for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
         tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
         level = Cell(number(row["mean"], 2), "" if pd.isna(row["low"]) else f"[{number(row['low'], 2)},\u00a0{number(row['high'], 2)}]")
-        name, state = _who(row)
         known = row["difference"] is not None and not pd.isna(row["difference"])
         change = ("–", "–", "–") if not known else (number(row["difference"], 3), f"[{number(row['difference_low'], 3)},\u00a0{number(row['difference_high'], 3)}]", row["verdict"])
-        rows.append((tuned, Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state, level, *change))
+        rows.append((tuned, *_on(row), level, *change))
     head = ("Tuned on", "Method", "Connector", "Perplexity", Cell("Difference", "nats per token"), "Interval", "Verdict")
     return Table(head, tuple(rows), "lllrrrl")
 
@@ -256,11 +261,10 @@ def invented_table(frame: pd.DataFrame) -> Table:
     """Captions that name what is not there (CHAIR-s), the difference to the bare base, and their share where the base names nothing wrong."""
     rows = []
     for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
-        name, state = _who(row)
         tuned, steps = ("–", "–") if row["method"] == "none" else (style.label("dataset", row["dataset"]), number(row["steps"], 0))
         broken = Cell("–") if pd.isna(row["broken"]) else Cell(number(row["broken"]), bounds(row["broken_low"], row["broken_high"]))
         verdict = "–" if pd.isna(row["verdict"]) else row["verdict"]
-        rows.append((tuned, Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state, steps, _estimate(row), number(row["n"], 0), _change(row), verdict, broken, number(row["clean"], 0)))
+        rows.append((tuned, *_on(row), steps, _estimate(row), number(row["n"], 0), _change(row), verdict, broken, number(row["clean"], 0)))
     head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("Broken", "of the base's clean"), Cell("Clean", "pictures"))
     return Table(head, tuple(rows), "lllrrrrlrr")
 
@@ -270,10 +274,10 @@ def unchanged_table(frame: pd.DataFrame) -> Table:
     kinds = [k for k in style.order("pictures") if k in set(frame["pictures"])]
     rows = []
     for (dataset, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
-        name, state = _who({"method": method, "connector": connector})
+        who = _on({"method": method, "connector": connector, "quantisation": level})
         found = {row["pictures"]: row for row in mine.to_dict("records")}
         values = [value for k in kinds for value in (_estimate(found.get(k)), _change(found.get(k)))]
-        rows.append((style.label("dataset", dataset), Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state, *values))
+        rows.append((style.label("dataset", dataset), *who, *values))
     head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in (Cell("Same answer", style.label("pictures", k)), Cell("Difference", "to the base")))]
     return Table(tuple(head), tuple(rows), "lll" + "r" * (len(head) - 3))
 
@@ -282,13 +286,11 @@ def cost_table(frame: pd.DataFrame) -> Table:
     """What tuning costs and buys: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range, accuracy."""
     rows = []
     for row in frame.to_dict("records"):
-        name, connector = _who(row)
-        quantised = "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"
         spread = f"{number(row['least_seconds'], 0)}–{number(row['most_seconds'], 0)}" if row["runs"] > 1 else ""
         towers = [scaled(row.get(f"trainable_{tower}"), PARAMETERS) for tower in ("connector", "llm")]
         share = f"{row['share']:.3g} %"
         memory, disk = scaled(row["peak_memory_bytes"], BYTES), scaled(row["adapter_bytes"], BYTES)
-        rows.append((Cell(name, quantised), connector, *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)))
+        rows.append((*_on(row), *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)))
     head = ("Method", "Connector", Cell("Connector", "parameters"), Cell("LLM", "parameters"), Cell("Share", "of the model"), Cell("Adapter", "on disk"))
     return Table((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), tuple(rows), "llrrrrrrrr")
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from peftlab import checkpoints, features, guards, methods, models
+from peftlab import checkpoints, features, guards, loading, methods, models
 from peftlab.models import Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -83,7 +83,7 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
             for group, rate in zip(optimiser.param_groups, peak, strict=True):
                 group["lr"] = rate * _schedule(step, run.steps)
             batch = next(batches)
-            with _autocast(run, device):
+            with loading.autocast(run, device):
                 loss = _loss(model, batch, pictures, device)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {run.id}: lower its lr ({resolved['lr']})")
@@ -130,7 +130,7 @@ def answer_loss(model: nn.Module, loaded: Loaded, examples: Sequence[Example], r
     model.eval()
     for start in range(0, len(items), 32):
         batch = items[start : start + 32]
-        with torch.inference_mode(), _autocast(run, device):
+        with torch.inference_mode(), loading.autocast(run, device):
             count = sum(label != IGNORE for i in batch for label in i.labels)
             total += _loss(model, batch, pictures, device).item() * count
         tokens += count
@@ -264,7 +264,3 @@ def _checkpointing(bare: nn.Module, run: Run) -> Iterator[None]:
         yield
     finally:
         bare.gradient_checkpointing_disable()
-
-
-def _autocast(run: Run, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(device.type, dtype=torch.bfloat16) if run.precision == "bf16" else contextlib.nullcontext()
