@@ -325,6 +325,14 @@ def test_captions_do_not_mix_with_the_probe_of_presence(answers: pd.DataFrame, c
     pd.testing.assert_frame_equal(estimates.to_base(captioning, stage="probe"), estimates.to_base(answers, stage="probe"))
 
 
+def test_a_study_probes_by_yes_or_no_in_one_way(answers: pd.DataFrame) -> None:
+    asked = answers.assign(tested_on=answers["tested_on"].where(answers["stage"] != "probe", "pope"))
+    pd.testing.assert_frame_equal(estimates.hallucination(asked), estimates.hallucination(answers))
+    assert estimates.yes_no(asked) == "pope" and estimates.yes_no(answers[answers["stage"] != "probe"]) is None
+    with pytest.raises(ValueError, match="probes by presence and pope: a table holds one"):
+        estimates.hallucination(pd.concat([answers, asked]))
+
+
 def test_answers_that_stay_without_the_picture_are_counted(answers: pd.DataFrame) -> None:
     base = answers.query("stage == 'evaluate' and dataset == 'scenes' and method == 'none'")
     frame = estimates.unchanged(base).set_index("pictures")

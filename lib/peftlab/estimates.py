@@ -14,23 +14,32 @@ HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision
 LEVEL = 95  # per cent: of every interval
 QUESTION = ["tested_on", "metric", "picture_id", "asset", "template", "answers", "choices"]
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
+YES_NO = ("presence", "pope")  # probes by questions of yes or no; a study has one of them
 
 
 def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) -> Cells:
     """The answers of every (model, method, connector, data set tuned on), one row per question, averaged over seeds.
 
     `levels` choose train_pictures, test_pictures and quantisation (default: true, true, none). Evaluations count where the
-    test is on the data set tuned on, probes where they are of presence. Raises ValueError where a cell mixes levels of another axis.
+    test is on the data set tuned on, probes where they ask `yes_no` questions. Raises ValueError where a cell mixes levels of another axis.
     """
     chosen = {"train_pictures": "true", "quantisation": "none"} | ({"test_pictures": "true"} if stage == "evaluate" else {}) | levels
     rows = predictions[predictions["stage"] == stage]
-    rows = rows[rows["tested_on"] == (rows["dataset"] if stage == "evaluate" else "presence")]
+    rows = rows[rows["tested_on"] == (rows["dataset"] if stage == "evaluate" else yes_no(rows))]
     for axis, level in chosen.items():
         rows = rows[rows[axis] == level]
     found: Cells = {}
     for key, cell in rows.groupby(["model", "method", "connector", "dataset"], sort=False):
         found[key] = _averaged(cell, " / ".join(key))
     return found
+
+
+def yes_no(predictions: pd.DataFrame) -> str | None:
+    """The study's probe by questions of yes or no; None where it has none. Raises ValueError where it has two: their accuracies are no comparison."""
+    found = [name for name in YES_NO if ((predictions["stage"] == "probe") & (predictions["tested_on"] == name)).any()]
+    if len(found) > 1:
+        raise ValueError(f"the study probes by {' and '.join(found)}: a table holds one, so give each a grid of its own")
+    return found[0] if found else None
 
 
 def _averaged(cell: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -383,7 +392,7 @@ def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:
 
     The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
     """
-    probe = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "presence") & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
+    probe = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == yes_no(predictions)) & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
     rows = []
     for (model, method, connector, dataset), mine in probe.groupby(["model", "method", "connector", "dataset"], sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)

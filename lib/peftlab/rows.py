@@ -42,29 +42,36 @@ def read(file: Path, remarks: Remarks) -> Iterator[tuple[str, Row]]:
     if reader is None:
         raise ValueError(f"{file.name} is no table: {', '.join(READERS)}, or a folder saved by datasets")
     for number, row in enumerate(reader(file, remarks), 1):
-        yield f"{file.name} row {number}", row
+        if row is not None:  # else it is among the remarks, and counts
+            yield f"{file.name} row {number}", row
 
 
-def _csv(file: Path, remarks: Remarks) -> Iterator[Row]:
+def _csv(file: Path, remarks: Remarks) -> Iterator[Row | None]:
     csv.field_size_limit(2**24)
     with file.open(encoding="utf-8-sig", newline="") as handle:
         try:
             for number, row in enumerate(csv.DictReader(handle, strict=True), 1):
                 if None in row or None in row.values():
                     remarks.problems.append(f"{file.name} row {number}: it has not as many cells as the header")
+                    yield None
                 else:
                     yield row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{file.name} is not a readable CSV in UTF-8: {error}") from error
 
 
-def _jsonl(file: Path, remarks: Remarks) -> Iterator[Row]:
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        if line.strip():
-            row = _parsed(line, f"{file.name} line {number}")
+def _jsonl(file: Path, remarks: Remarks) -> Iterator[Row | None]:
+    for number, line in enumerate(filter(str.strip, _text(file).splitlines()), 1):
+        where, row = f"{file.name} row {number}", None
+        try:
+            row = _parsed(line, where)
+        except ValueError as error:
+            remarks.problems.append(str(error))
+        else:
             if not isinstance(row, dict):
-                raise ValueError(f"{file.name} line {number} is no mapping of columns to values")
-            yield row
+                remarks.problems.append(f"{where} is no mapping of columns to values")
+                row = None
+        yield row
 
 
 def _parquet(file: Path, remarks: Remarks) -> Iterator[Row]:

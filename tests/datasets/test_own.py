@@ -260,8 +260,18 @@ def test_a_row_with_more_or_fewer_cells_is_named(folder: Path) -> None:
     lines = (folder / "questions.csv").read_text().splitlines()
     lines[3] += ",more"
     lines[5] = "4.png,Which?"
+    lines[7] = lines[7].replace(",cat,", ",,").replace(",dog,", ",,")
     (folder / "questions.csv").write_text("\n".join(lines))
-    assert own.check("shelves").problems == [f"questions.csv row {i}: it has not as many cells as the header" for i in (3, 5)]
+    assert own.check("shelves").problems == [*(f"questions.csv row {i}: it has not as many cells as the header" for i in (3, 5)), "questions.csv row 7: the answer is empty"]
+
+
+def test_every_line_of_json_lines_that_is_none_is_named(folder: Path) -> None:
+    good = '{"image": "%d.png", "question": "Which?", "answer": "cat"}'
+    (folder / "rows.jsonl").write_text("\n".join([good % 1, '{"image"', "", "[1]", good.replace("cat", "") % 2, good % 3]))
+    card(CARD.replace("questions.csv", "rows.jsonl"))
+    syntax, *others = own.check("shelves").problems
+    assert syntax.startswith("rows.jsonl row 2 is not readable JSON: ")
+    assert others == ["rows.jsonl row 3 is no mapping of columns to values", "rows.jsonl row 4: the answer is empty"]
 
 
 def test_half_a_character_is_named(folder: Path) -> None:
@@ -283,7 +293,6 @@ def test_archives_are_not_opened(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "content", "sentence"),
     [
-        ("rows.jsonl", '{"image": "1.png"}\n{"image"', "rows.jsonl line 2 is not readable JSON"), ("rows.jsonl", "[1]", "rows.jsonl line 1 is no mapping"),
         ("talk.json", "{}", "talk.json is no list of conversations"), ("talk.json", "[" * 100_000, "talk.json is not readable JSON"), ("rows.csv", 'image\n"open', "rows.csv is not a readable CSV"),
         ("rows.jsonl", b"\xff\xfe", "rows.jsonl is not UTF-8"), ("rows.xlsx", "", "rows.xlsx is no table: .csv, .jsonl, .parquet, .json"), ("../shelves.yaml", None, "leads out of the folder"),
         ("none.csv", None, "there is no table"),
