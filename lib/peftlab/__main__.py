@@ -96,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
     from peftlab import grid
 
     study = grid.read(args.grid)  # before execute is imported: a mistake in a grid is told at once
+    if args.on:
+        from peftlab import cluster
+
+        return _told(cluster.run_grid(study, args.on, again_stale=args.again_stale, threads=args.threads, gpus=args.gpus, live=not args.plain))
     beside = os.environ.get(BEGAN)  # set where another process shares its grid with this one
     workers, began = 1 if beside else _workers(args.workers), float(beside or time.time())
     if workers > 1:
@@ -110,6 +114,11 @@ def run(args: argparse.Namespace) -> int:
     counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if beside or others else None, workers=workers)
     for other in others:
         other.wait()  # to its own end: closing its standard input first would kill it between a finished stage and its lock
+    return _told(counts)
+
+
+def _told(counts: dict[str, int]) -> int:
+    """Say how a grid ended; 1 where some of it failed, is blocked or stale."""
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return 1 if counts["failed"] or counts["blocked"] or counts["stale"] else 0
 
@@ -356,6 +365,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--again-stale", action="store_true", help="make stale stages again")
     one.add_argument("--plain", action="store_true", help="a line per stage instead of a live table")
     one.add_argument("--workers", type=int, help="runs at once (default: on a CPU one per core, while memory lasts; with a GPU one)")
+    one.add_argument("--on", metavar="CLUSTER", help="send the stages to a Ray cluster: ray (this machine), auto, host:port or ray://host:port")
+    one.add_argument("--threads", type=int, default=1, help="with --on: cores a stage (default: 1)")
+    one.add_argument("--gpus", type=float, help="with --on: GPUs a stage, such as 0.5 (default: 1 where the cluster has any)")
     one.set_defaults(call=run)
 
     one = commands.add_parser("status", help="what of a grid is done, failed, stale or missing")

@@ -53,8 +53,7 @@ class Board:
     outcomes: dict[Path, str]
     live: bool
     workers: int = 1  # processes that share the grid
-    running: Task | None = None
-    since: float = 0.0
+    running: dict[Path, tuple[Task, float]] = field(default_factory=dict)  # by folder, with when it began
     note: str = ""
     failures: list[str] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -67,20 +66,20 @@ class Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.running, self.note = None, ""
+        self.running, self.note = {}, ""
         if self._live:
             self._live.stop()
 
     def begin(self, task: Task) -> None:
         """A stage starts."""
-        self.running, self.since, self.note = task, time.perf_counter(), ""
+        self.running[task.folder], self.note = (task, time.perf_counter()), ""
         self._say(task, "…")
 
-    def settle(self, task: Task, outcome: str, what: str = "") -> bool:
-        """A stage has its outcome; True, so that the caller can return it."""
-        if task is self.running:
-            took = time.perf_counter() - self.since
-            self.running = None
+    def settle(self, task: Task, outcome: str, what: str = "", *, seconds: float | None = None) -> bool:
+        """A stage has its outcome; True, so that the caller can return it. `seconds` are its own, where it did not start when it was begun."""
+        if task.folder in self.running:
+            begun = self.running.pop(task.folder)[1]
+            took = time.perf_counter() - begun if seconds is None else seconds
             if outcome == "done":
                 self.seconds.setdefault(task.stage, []).append(took)
                 what = f"{took:.1f} s"
@@ -104,7 +103,7 @@ class Board:
             return None
         usual = max(known.values())
         left = sum(known.get(task.stage, usual) for task in todo)
-        left -= min(time.perf_counter() - self.since, known.get(self.running.stage, usual)) if self.running else 0
+        left -= sum(min(time.perf_counter() - since, known.get(task.stage, usual)) for task, since in self.running.values())
         left /= self.workers
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
@@ -116,9 +115,9 @@ class Board:
     def _render(self) -> Group:
         found = {folder: {"skipped": "done"}.get(outcome, outcome) for folder, outcome in self.outcomes.items()}
         lines = [Text(line, style=COLOURS[line.partition(":")[0]]) for line in self.failures[-10:]]
-        if self.running:
-            found[self.running.folder] = "running"
-            lines.append(Text(f"{self.running.name}  {time.perf_counter() - self.since:.0f} s", style=COLOURS["running"]))
+        for task, since in self.running.values():
+            found[task.folder] = "running"
+            lines.append(Text(f"{task.name}  {time.perf_counter() - since:.0f} s", style=COLOURS["running"]))
         if self.note:
             lines.append(Text(self.note))
         return Group(_table(self.study, self.tasks, found, eta=self.eta()), *lines)

@@ -122,7 +122,7 @@ def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, bega
     with Board(study, tasks, outcomes, live=live and sys.stdout.isatty(), workers=workers) as board:
         waiting = tasks
         while waiting:
-            before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
+            before, waiting = len(waiting), [task for task in waiting if not advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
             if len(waiting) == before:
                 board.show(f"waiting for another process: {waiting[0].name}")
                 time.sleep(WAIT)
@@ -130,7 +130,7 @@ def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, bega
     return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
-def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool, began: float | None) -> bool:
+def advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool = False, began: float | None = None) -> bool:
     """Settle a task's outcome; False where that must wait for another process."""
     if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
         return board.settle(task, "blocked")

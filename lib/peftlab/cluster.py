@@ -1,0 +1,280 @@
+"""A study's stages on a Ray cluster: what they read travels by its content, what they write comes back whole, a lost node's are done elsewhere."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from peftlab import execute, paths, provenance, records
+from peftlab.board import Board
+from peftlab.grid import Study
+from peftlab.run import Run
+from peftlab.tasks import NOTEBOOKS, States, Task, locked, plan, sweep
+
+LOCAL = "ray"  # the address of a cluster that is made for the call, of this machine alone
+TRIES = 3  # more, of a stage that is lost with its node or worker; one that fails is not tried again
+QUEUED = 2  # stages sent at once, as multiples of what the cluster's cores can do: enough for it to ask for more nodes, where it can
+WAIT = 1.0  # seconds between looks at what came back
+
+
+def run_grid(study: Study, address: str, *, again_stale: bool = False, threads: int = 1, gpus: float | None = None, live: bool = True) -> dict[str, int]:
+    """Execute what of a study is not finished on the cluster at `address`; returns counts as `execute.run_grid` does.
+
+    `address` is ``ray``, or what `ray.init` takes: ``auto``, ``host:port``, ``ray://host:port``. Data sets are prepared here. Every other
+    stage asks the cluster for `threads` cores and, where the cluster has GPUs, for `gpus` of one (a whole one unless given), is executed in
+    an empty folder of some node, and takes its place here under the stage's lock, so that other executors may share this folder.
+    A node needs the project set up at this commit, and no folder in common with this machine; one that is at another commit
+    fails the stage. Raises ValueError where Ray is not installed, no cluster answers, or `threads` or `gpus` is not above 0.
+    """
+    for name, value in (("threads", threads), ("gpus", gpus)):
+        if value is not None and value <= 0:
+            raise ValueError(f"--{name} is {value}; a stage needs more than none")
+    ray = _ray()
+    tasks, states, outcomes = plan(study), States(), dict[Path, str]()
+    for task in tasks:
+        records.sealed(task.folder) if task.stage != "prepare" else None
+    with _connected(ray, address), Board(study, tasks, outcomes, live=live, workers=_slots(ray, threads)) as board:
+        _prepare_here(tasks, states, outcomes, board)
+        sent = _Sent(ray, threads, gpus)
+        while len(outcomes) < len(tasks):
+            before = len(outcomes), len(sent.running)
+            for task in tasks:
+                if task.folder not in outcomes and task.folder not in sent.running and len(sent.running) < QUEUED * _slots(ray, threads):
+                    _advance(task, states, outcomes, board, sent, again_stale=again_stale)
+            for task, held, facts, data, seconds in sent.back():
+                with held:
+                    _settle(task, states, board, facts, data, seconds)
+            sent.forget({need for task in tasks if task.folder not in outcomes for need in task.needs})
+            if not sent.running and before == (len(outcomes), 0):
+                board.show("waiting for another process")
+                time.sleep(WAIT)
+    counts = Counter(outcomes.values())
+    return {outcome: counts[outcome] for outcome in execute.OUTCOMES}
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("a cluster needs Ray, which is not installed here: pip install 'peftlab[cluster]'") from error
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    """A connection to the cluster, ended with the block; one that was there before is used and left."""
+    mine = not ray.is_initialized()
+    if mine:
+        try:
+            _knock(address)
+            ray.init(None if address == LOCAL else address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == LOCAL else None)
+        except OSError as error:  # a ConnectionError is one
+            raise ValueError(f"no Ray cluster answers at {address!r}: start one (`ray start --head`), or give its address; --on {LOCAL} makes one of this machine") from error
+    try:
+        yield
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError where nothing listens at ``host:port``: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _slots(ray: Any, threads: int) -> int:
+    """How many stages the cluster can execute at once, by its cores."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1) // threads))
+
+
+def _prepare_here(tasks: list[Task], states: States, outcomes: dict[Path, str], board: Board) -> None:
+    """Prepare the data sets on this machine, which has the user's own and the hub's; waits for another executor that does."""
+    waiting = [task for task in tasks if task.stage == "prepare"]
+    while waiting := [task for task in waiting if not execute.advance(task, states, outcomes, board)]:
+        board.show(f"waiting for another process: {waiting[0].name}")
+        time.sleep(WAIT)
+
+
+def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, sent: "_Sent", *, again_stale: bool) -> None:
+    """Settle a stage that needs nothing done, or send it to the cluster; leave it where what it reads is not there yet or another executor has it."""
+    if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
+        board.settle(task, "blocked")
+    elif all(need in outcomes for need in task.needs):
+        held = contextlib.ExitStack()
+        mine = held.enter_context(locked(task))
+        found = states.of(task)
+        if found == "finished" or (mine and found == "stale" and not again_stale):
+            board.settle(task, "skipped" if found == "finished" else found)
+        elif mine:
+            sweep(task)
+            task.failure.unlink(missing_ok=True)
+            sent.send(task, held.pop_all())
+            board.begin(task)
+        held.close()
+
+
+def _settle(task: Task, states: States, board: Board, facts: dict[str, Any] | None, data: bytes, seconds: float | None) -> None:
+    """Put what a stage wrote, or why it failed, where this machine would have written it; `seconds` are those on its node."""
+    task.folder.parent.mkdir(parents=True, exist_ok=True)
+    if data:
+        _unpack(data, task.folder.parent)
+    if facts is None and states.of(task) != "finished":
+        facts = _failure(f"{task.name} came back, but is not a finished stage of what is here: is data/bases of that node as it is here?")
+    if facts is None:
+        board.settle(task, "done", seconds=seconds)
+    else:
+        task.failure.write_text(json.dumps({"stage": task.stage, "run": task.run.id, **facts}, indent=1))
+        board.settle(task, "failed", facts["what"])
+
+
+def _failure(what: str, *, error: str = "", memory: bool = False) -> dict[str, Any]:
+    """As `execute.StageFailed` says of a notebook, of what went wrong around one."""
+    return {"what": what, "where": "the cluster", "cell": None, "error": error or what, "out_of_memory": memory, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+@dataclass
+class _Sent:
+    """What is under way on the cluster, and what was put there for it to read."""
+
+    ray: Any
+    threads: int
+    gpus: float | None
+    running: dict[Path, tuple[Task, contextlib.ExitStack, Any]] = field(default_factory=dict)
+    packed: dict[Path, tuple[str, Any]] = field(default_factory=dict)
+    lost: Counter[Path] = field(default_factory=Counter)
+
+    def send(self, task: Task, held: contextlib.ExitStack) -> None:
+        """Send a stage whose lock is held; what it reads goes once for all that read it."""
+        for need in task.needs:
+            if need not in self.packed:
+                data = _pack(need)
+                self.packed[need] = hashlib.sha256(data).hexdigest(), self.ray.put(data)
+        inputs = [(_place(need), *self.packed[need]) for need in task.needs]
+        share = (1.0 if self.gpus is None else self.gpus) if self.ray.cluster_resources().get("GPU") else 0
+        perform = self.ray.remote(num_cpus=self.threads, num_gpus=share, max_retries=0)(_perform).options(name=task.name)  # Ray would try what does not fit for ever
+        self.running[task.folder] = task, held, perform.remote(task.run.axes(), task.stage, inputs, _own_cards(), provenance.commit(), self.threads)
+
+    def back(self) -> Iterator[tuple[Task, contextlib.ExitStack, dict[str, Any] | None, bytes, float | None]]:
+        """What came back by now, waiting a little: the stage, its lock, why it failed (or None), the bytes of what it wrote, its seconds.
+
+        What was lost with its node or worker is sent again, `TRIES` times; what was ended for want of memory is not: it does not fit.
+        """
+        by_reference = {reference: folder for folder, (*_, reference) in self.running.items()}
+        ready, _ = self.ray.wait(list(by_reference), timeout=WAIT) if by_reference else ([], [])
+        for reference in ready:
+            task, held, _ = self.running.pop(by_reference[reference])
+            data, seconds = b"", None
+            try:
+                facts, data, seconds = self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:
+                facts = _failure(f"{task.name} failed on its node: {error.cause}", error=str(error))
+            except self.ray.exceptions.OutOfMemoryError as error:
+                facts = _failure(f"{task.name} does not fit: its node had no memory left", error=str(error), memory=True)
+            except self.ray.exceptions.RayError as error:
+                self.lost[task.folder] += 1
+                if self.lost[task.folder] <= TRIES:
+                    self.send(task, held)
+                    continue
+                facts = _failure(f"the cluster lost {task.name} {TRIES + 1} times", error=str(error))
+            yield task, held, facts, data, seconds
+
+    def forget(self, needed: set[Path]) -> None:
+        """Let the cluster free what no stage will read any more."""
+        for folder in set(self.packed) - needed:
+            del self.packed[folder]
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def _place(folder: Path) -> str:
+    """Where a folder lies below the one that prepared data and runs are in."""
+    return folder.relative_to(paths.prepared().parent).as_posix()
+
+
+def _own_cards() -> dict[str, str]:
+    """The YAML cards of the user's own data sets, without which a run on one means nothing on a node."""
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted(paths.own().glob("*.yaml"))}
+
+
+def _pack(folder: Path, *beside: Path) -> bytes:
+    """A folder, and files beside it, as a tar of the folder's parent: of the same content, the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for file in sorted(f for f in (*folder.rglob("*"), *beside) if f.is_file()):
+            about = tarfile.TarInfo(file.relative_to(folder.parent).as_posix())
+            about.size = file.stat().st_size
+            with file.open("rb") as handle:
+                tar.addfile(about, handle)
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes, parent: Path) -> None:
+    """Put what was packed below `parent`, each folder or file whole or not at all, in place of what was there; names that lead out of it are refused."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=parent) as temporary, tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(temporary, filter="data")
+        for made in Path(temporary).iterdir():
+            target = parent / made.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            made.rename(target)
+
+
+# ---------------------------------------------------------------- on a node
+
+
+def _perform(axes: dict[str, Any], stage: str, inputs: list[tuple[str, str, Any]], cards: dict[str, str], commit: str | None, threads: int) -> tuple[dict[str, Any] | None, bytes, float]:
+    """Execute a stage in an empty folder of this node; returns why it failed (or None), what it wrote, packed, and the seconds it took."""
+    start = time.perf_counter()
+    if provenance.commit() != commit:
+        raise RuntimeError(f"the project in {paths.root()} of this node is at {provenance.commit()}, the caller's is at {commit}: bring both to one commit")
+    with tempfile.TemporaryDirectory(prefix="peftlab-") as folder, _environment(PEFTLAB_WORK=folder, OMP_NUM_THREADS=str(threads)):
+        paths.own().mkdir()
+        for name, text in cards.items():
+            (paths.own() / name).write_text(text, encoding="utf-8")
+        for place, digest, reference in inputs:
+            _bring(Path(folder) / place, digest, reference)
+        run = Run.from_dict(axes)
+        task = Task(run, stage, records.stage_folder(run, stage))
+        facts = None
+        try:
+            execute.execute(NOTEBOOKS[stage], run, task.copy)
+        except execute.StageFailed as failed:
+            facts = failed.facts
+        return facts, _pack(task.folder, task.copy), time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    kept = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _bring(folder: Path, digest: str, reference: Any) -> None:
+    """Unpack what a stage reads; ValueError where it is not what was sent."""
+    import ray
+
+    data = ray.get(reference)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(f"{folder.name} did not arrive as it was sent")
+    _unpack(data, folder.parent)

@@ -1,0 +1,202 @@
+"""A study on a real Ray cluster of two nodes on this machine: its scores are those of one machine, and a killed node's stages are done elsewhere."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from peftlab import __main__, board, cluster, execute, paths, provenance, records, tasks
+from peftlab.grid import Study
+from peftlab.run import Run
+
+pytest.importorskip("ray")
+TINY = {"model": "tiny-mlp", "precision": "fp32", "test_size": 8, "probe_size": 6}
+
+
+def study(*runs: Run, stages: tuple[str, ...] = ("finetune", "evaluate")) -> Study:
+    """A study of these runs."""
+    return Study("tiny", "a test", stages, runs)
+
+
+def run(method: str, steps: int = 3, **axes: object) -> Run:
+    """A run of the tiny model."""
+    return Run(**{**TINY, "method": method, "steps": steps, **axes})
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster whose head does no work, and two nodes of a core each; nothing of it is left."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_worker_niceness"] = "0"  # Ray's own 15 starves beside whatever else these cores do
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1, include_dashboard=False)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+    assert eventually(lambda: not [p for p in psutil.Process().children(recursive=True) if p.pid not in before and alive(p)]), "a process of the cluster is left"
+
+
+def answers(of: Run) -> pd.DataFrame:
+    """What a run answered."""
+    return pd.read_parquet(records.stage_folder(of, "evaluate") / "predictions.parquet")
+
+
+def eventually(holds: Callable[[], object], *, seconds: float = 30) -> bool:
+    """Whether something comes true within some seconds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs: neither gone nor a zombie."""
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def kernels_below(pid: int) -> list[psutil.Process]:
+    """The notebook kernels that a node's workers have forked: the children of their fork servers."""
+    below = [p for p in psutil.Process(pid).children(recursive=True) if alive(p)]
+    servers = {p.pid for p in below if any("runpy" in word for word in command(p))}
+    return [p for p in below if parent(p) in servers]
+
+
+def command(process: psutil.Process) -> list[str]:
+    """What it was started with; nothing where it is gone."""
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def parent(process: psutil.Process) -> int | None:
+    """Its parent's id; None where it is gone."""
+    with contextlib.suppress(psutil.Error):
+        return process.ppid()
+    return None
+
+
+GRID = """
+study: tiny
+why: A test.
+stages: [finetune, evaluate]
+expect: 3
+base: {model: tiny-mlp, precision: fp32, test_size: 8, steps: 60}
+grids: [{method: [none, lora, ia3]}]
+"""
+
+
+def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes: Any, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [run("none"), run("lora", 60), run("ia3", 60)]
+    alone = tmp_path / "alone"
+    shutil.copytree(tiny_data / "prepared", alone / "prepared")
+
+    grid = tmp_path / "tiny.yaml"
+    grid.write_text(GRID)
+    victim = nodes.list_all_nodes()[-1].all_processes["raylet"][0].process
+    with subprocess.Popen([sys.executable, "-m", "peftlab", "run", str(grid), "--plain", "--on", nodes.address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as executor:
+        try:
+            assert eventually(lambda: kernels_below(victim.pid), seconds=200), "the node was given nothing"
+            processes = psutil.Process(victim.pid).children(recursive=True)
+            victim.kill()
+            said = executor.communicate(timeout=300)[0]
+        finally:
+            executor.kill()
+    assert said.splitlines()[-1] == "5 done, 1 skipped, 0 failed, 0 blocked, 0 stale", said
+    assert eventually(lambda: not any(alive(p) for p in processes)), "a process outlives its node"
+    assert not list(paths.runs().rglob(".*")), "something of the lost stages is left"
+    assert not list(paths.runs().rglob("*.failure.json"))
+
+    scores = [answers(of) for of in runs]
+    monkeypatch.setenv("PEFTLAB_WORK", str(alone))
+    assert execute.run_grid(study(*runs), live=False)["done"] == 5
+    for of, score in zip(runs, scores, strict=True):
+        pd.testing.assert_frame_equal(answers(of), score)
+
+
+def test_what_fails_on_a_node_is_recorded_here_and_the_others_go_on(nodes: Any, tiny_data: Path) -> None:
+    bad, good = run("lora", train_size=1000), run("none")
+    assert cluster.run_grid(study(bad, good), nodes.address, live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0}
+    failure = json.loads((paths.runs() / bad.id / "finetune.failure.json").read_text())
+    assert "1000 examples asked of icons_choice/train, which has 48" in failure["error"] and failure["where"] == "02_finetune.ipynb"
+    assert (paths.runs() / bad.id / "finetune.ipynb").exists()
+    assert board.status(study(bad, good))["failed"] == 1
+    assert cluster.run_grid(study(good), nodes.address, live=False)["skipped"] == 2
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(tiny_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cluster, "_prepare_here", None)  # nothing may come that far
+    for more, said in ((["127.0.0.1:1"], "no Ray cluster answers at '127.0.0.1:1'"), (["ray://127.0.0.1:1"], "no Ray cluster answers"), (["auto", "--threads", "0"], "--threads is 0"), (["auto", "--gpus", "-1"], "--gpus is -1")):
+        assert __main__.main(["run", "smoke", "--on", *more]) == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert __main__.main(["run", "smoke", "--on", "auto"]) == 2
+    assert "pip install 'peftlab[cluster]'" in capsys.readouterr().err
+
+
+def test_what_is_lost_is_sent_again_a_few_times_and_what_does_not_fit_is_not(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    of = run("none")
+    (task,) = [t for t in tasks.plan(study(of)) if t.stage == "evaluate"]
+    ends = iter([ray.exceptions.WorkerCrashedError(), ray.exceptions.NodeDiedError("gone")] * 2 + [ray.exceptions.OutOfMemoryError("full")])
+
+    def get(reference: object) -> None:
+        raise next(ends)
+
+    answering = SimpleNamespace(wait=lambda given, timeout: (given, []), get=get, exceptions=ray.exceptions)
+    sent, again = cluster._Sent(answering, 1, None), []
+    monkeypatch.setattr(sent, "send", lambda task, held: again.append(sent.running.update({task.folder: (task, held, object())})))
+    for times, what, memory in ((cluster.TRIES, f"the cluster lost {task.name} {cluster.TRIES + 1} times", False), (0, f"{task.name} does not fit", True)):
+        again.clear()
+        sent.send(task, contextlib.ExitStack())
+        while not (came := list(sent.back())):
+            pass
+        ((_, _, facts, data, _),) = came
+        assert len(again) == 1 + times and facts["what"].startswith(what) and facts["out_of_memory"] is memory and data == b"" and not sent.running
+
+
+def test_a_node_at_another_commit_does_nothing(tiny_data: Path) -> None:
+    of = run("none")
+    with pytest.raises(RuntimeError, match="is at .*, the caller's is at 0000000: bring both to one commit"):
+        cluster._perform(of.axes(), "evaluate", [], {}, "0000000", 1)
+    assert provenance.commit() != "0000000" and not paths.runs().exists()
+
+
+def test_folders_travel_whole_by_their_content_and_stay_inside(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "x").write_bytes(b"content")
+    packed = cluster._pack(tmp_path / "one")
+    assert packed == cluster._pack(tmp_path / "one"), "the same content gives other bytes"
+    there = tmp_path / "there"
+    (there / "one" / "old").mkdir(parents=True)
+    cluster._unpack(packed, there)
+    assert [p.relative_to(there).as_posix() for p in sorted(there.rglob("*"))] == ["one", "one/deep", "one/deep/x"]
+
+    about = tarfile.TarInfo("../climbs")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.addfile(about)
+    with pytest.raises(tarfile.OutsideDestinationError):
+        cluster._unpack(buffer.getvalue(), there)
+    assert not (tmp_path / "climbs").exists() and [p.name for p in there.iterdir()] == ["one"]
