@@ -241,6 +241,60 @@ def eventually(holds: Callable[[], object], *, seconds: float = 20) -> bool:
     return True
 
 
+# ---------------------------------------------------------------- disasters
+
+
+@pytest.fixture
+def small_disk(tiny_data: Path, tmp_path: Path) -> list[str]:
+    """The command that gives a shell script, added to its last word, a disk of its own in the place of data/, of 24 MB, with a data set on it."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this system lets no one mount a disk of their own")
+    shutil.copytree(tiny_data / "prepared" / "icons_choice", tmp_path / "kept" / "prepared" / "icons_choice")
+    return ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs -o size=24m none {tiny_data} && cp -r {tmp_path}/kept/. {tiny_data} && "]
+
+
+def on(disk: list[str], script: str) -> subprocess.CompletedProcess[str]:
+    """A shell script executed with that disk."""
+    return subprocess.run([*disk[:-1], disk[-1] + script], capture_output=True, text=True, env={**os.environ, "PEFTLAB": f"{sys.executable} -m peftlab"})
+
+
+def test_a_full_disk_costs_nothing_that_was_finished(small_disk: list[str], tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(GRID.replace("steps: 40", "steps: 3"))
+    fill = "dd if=/dev/zero of=$PEFTLAB_WORK/filled bs=64k 2>/dev/null; rm -f $PEFTLAB_WORK/gap"
+    one = run(method="lora", steps=3)
+    script = f"""
+        head -c 100000 /dev/zero > $PEFTLAB_WORK/gap; {fill}
+        $PEFTLAB run {grid} --plain --workers 1; echo "full: $?"
+        find $PEFTLAB_WORK/runs -name run.json | sort
+        rm $PEFTLAB_WORK/filled
+        $PEFTLAB run {grid} --plain --workers 1; echo "again: $?"
+        find $PEFTLAB_WORK/runs -name '.*'; cp -r $PEFTLAB_WORK/runs {tmp_path}/came
+    """
+    done = on(small_disk, script)
+    said = done.stdout + done.stderr
+    assert "full: 1" in said and "No space left on device" in said and "Traceback" not in done.stderr, said
+    assert "again: 0" in said and "0 failed, 0 blocked" in said, said
+    assert (tmp_path / "came" / one.id / "evaluate" / one.test_id / "run.json").exists() and not list((tmp_path / "came").rglob("*.failure.json"))
+    assert not list((tmp_path / "came").rglob(".*")), "something of the failed runs is left"
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(small_disk: list[str], tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(GRID)
+    done = on(small_disk, f"mount -o remount,ro $PEFTLAB_WORK && $PEFTLAB run {grid} --plain --workers 2; echo \"ended: $?\"; $PEFTLAB status {grid}")
+    assert "ended: 1" in done.stdout and "interrupted: 2 runs" in done.stdout, done.stdout + done.stderr
+    assert done.stderr.count("peftlab run: [Errno 30] Read-only file system") == 2 and "what was finished stays" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_loss_that_is_no_number_is_recorded_and_the_others_go_on(tiny_data: Path) -> None:
+    bad, good = run(method="full", lr=1e30), run(method="none")
+    assert execute.run_grid(study(bad, good, stages=("finetune", "evaluate")), live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0}
+    failure = json.loads((paths.runs() / bad.id / "finetune.failure.json").read_text())
+    assert "FloatingPointError: the loss is nan at step" in failure["error"] and "lower its lr (1e+30)" in failure["error"]
+    assert not list(paths.runs().rglob(".finetune.*")), "what the failed run had written is left"
+
+
 # ---------------------------------------------------------------- locks
 
 

@@ -426,7 +426,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; an input error is one sentence on stderr and 2."""
+    """Run a command and return its exit code; an input error is one sentence on stderr and 2, a machine's (a full disk) one and 1."""
     args = parser().parse_args(arguments)
     try:
         return args.call(args)
@@ -435,6 +435,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"peftlab {args.command}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if args.traceback:
+            raise
+        print(f"peftlab {args.command}: {error}; what was finished stays", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"peftlab {args.command}: interrupted; what was finished stays", file=sys.stderr)
         return 130

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import json
 import os
 import shutil
 import socket
@@ -137,7 +136,7 @@ def _settle(task: Task, states: States, board: Board, facts: dict[str, Any] | No
     if facts is None:
         board.settle(task, "done", seconds=seconds)
     else:
-        task.failure.write_text(json.dumps({"stage": task.stage, "run": task.run.id, **facts}, indent=1))
+        task.fail(facts)
         board.settle(task, "failed", facts["what"])
 
 

@@ -77,11 +77,12 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
 
 
 def _failing_cell(output: Path) -> str | None:
-    """The id of the cell that raised, else of the last one that was begun."""
-    if not output.exists():
+    """The id of the cell that raised, else of the last one that was begun; None where the copy does not say."""
+    try:
+        cells, begun = nbformat.read(output, as_version=4).cells, None
+    except (OSError, ValueError):  # not there, or cut off where the disk was full
         return None
-    begun = None
-    for cell in nbformat.read(output, as_version=4).cells:
+    for cell in cells:
         if any(o.output_type == "error" for o in cell.get("outputs", [])):
             return cell.id
         begun = cell.id if cell.metadata.get("papermill", {}).get("start_time") else begun
@@ -150,7 +151,8 @@ def advance(task: Task, states: States, outcomes: dict[Path, str], board: Board,
         try:
             _execute(task, states, again=found == "stale")
         except StageFailed as failed:
-            task.failure.write_text(json.dumps({"stage": task.stage, "run": task.run.id, **failed.facts}, indent=1))
+            task.fail(failed.facts)
+            sweep(task)  # what it had written so far: where the disk is full, that is the room others need
             return board.settle(task, "failed", str(failed))
     return board.settle(task, "done")
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -40,6 +42,16 @@ class Task:
     def lock(self) -> Path:
         """Held, by flock, while the stage is executed; it holds the executor's process id."""
         return self.folder.with_name(f".{self.folder.name}.lock")
+
+    def fail(self, facts: dict[str, Any]) -> None:
+        """Write why it failed beside its folder, whole or not at all: where nothing can be written, who executes it says so anyway."""
+        part = self.failure.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            try:
+                part.write_text(json.dumps({"stage": self.stage, "run": self.run.id, **facts}, indent=1))
+                part.replace(self.failure)
+            finally:
+                part.unlink(missing_ok=True)
 
     @property
     def name(self) -> str:
