@@ -1,0 +1,200 @@
+"""A grid of 200 short runs, interrupted again and again in every way we know, beside the same grid left alone: same scores, nothing left behind.
+
+It works in a mount namespace of its own, on a disk in memory, which can be filled and made read-only without harm to anything else.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from bench.pairs import Pair
+from peftlab import paths
+
+RUNS, WORKERS, SEED = 200, 2, 0
+GRID = f"""
+study: disasters
+why: Whether what interrupts a grid changes what it finds.
+stages: [finetune, evaluate]
+expect: {RUNS}
+base: {{model: tiny-mlp, precision: fp32, steps: 4, train_size: 64, test_size: 16}}
+grids: [{{method: [lora, ia3, adapter, prefix, full], connector: [frozen, tuned], seed: [{", ".join(map(str, range(20)))}]}}]
+"""
+INSIDE = "PEFTLAB_BENCH_INSIDE"  # set in the process that has the disk of its own
+
+
+def measure() -> list[Pair]:
+    """Seconds of the grid left alone and interrupted; AssertionError where the interrupted one found anything else."""
+    with tempfile.TemporaryDirectory(prefix="peftlab-") as folder:
+        script = f"mount -t tmpfs -o size=3g none {folder} && {INSIDE}={folder} exec {sys.executable} -m bench.disasters"
+        said = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
+    if said.returncode:
+        raise RuntimeError(f"the grid of disasters did not end well: {said.stdout[-2000:]} {said.stderr[-2000:]}")
+    alone, interrupted, note = said.stdout.splitlines()[-1].split(" ", 2)
+    return [Pair(f"{RUNS} runs, {WORKERS} at a time", [float(interrupted)], [float(alone)], "the same grid left alone", note=note)]
+
+
+# ---------------------------------------------------------------- inside
+
+
+def main() -> None:
+    """Both grids, compared; the last line printed is seconds alone, seconds interrupted, what was done to it."""
+    disk = Path(os.environ[INSIDE])
+    kept = Path(os.environ.get("PEFTLAB_WORK") or paths.root() / "data") / "prepared" / "icons_choice"
+    grid = disk / "grid.yaml"
+    grid.write_text(GRID)
+    works = {name: disk / name for name in ("alone", "interrupted")}
+    for work in works.values():
+        shutil.copytree(kept, work / "prepared" / "icons_choice")
+    start = time.perf_counter()
+    assert executor(grid, works["alone"]).wait() == 0, "the grid left alone did not end well"
+    alone = time.perf_counter() - start
+
+    start, chance, done = time.perf_counter(), random.Random(SEED), []
+    ways = [*WAYS] * 2
+    chance.shuffle(ways)
+    for way in ways:
+        process = executor(grid, works["interrupted"])
+        time.sleep(chance.uniform(4, 14))
+        if process.poll() is None:
+            for _ in way(process, disk, chance):
+                time.sleep(chance.uniform(1, 4))
+            done.append(way.__name__)
+        end(process)
+    calls = next((n for n in range(1, 6) if executor(grid, works["interrupted"]).wait() == 0), None)
+    assert calls, "five calls did not complete the interrupted grid"
+    interrupted = time.perf_counter() - start
+    compare(works)
+    print(f"{alone:.1f} {interrupted:.1f} {len(done)} interruptions ({', '.join(f'{done.count(name)} {name}' for name in sorted(set(done)))}); {RUNS} runs with equal answers, nothing left behind, {calls} call{'s' * (calls > 1)} to complete")
+
+
+def executor(grid: Path, work: Path) -> subprocess.Popen[bytes]:
+    """The command people give, in a session of its own."""
+    environment = {**os.environ, "PEFTLAB_WORK": str(work)}
+    return subprocess.Popen([sys.executable, "-m", "peftlab", "run", str(grid), "--plain", "--workers", str(WORKERS)], env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt an executor that still runs; AssertionError where anything of it lives on."""
+    below = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+    if below:
+        process.send_signal(signal.SIGINT)
+    process.wait(60)
+    _, living = psutil.wait_procs(below, timeout=30)
+    assert not living, f"processes outlive their executor: {living}"
+
+
+def compare(works: dict[str, Path]) -> None:
+    """Every answer and every loss equal, and no file that the grid left alone does not have."""
+    there = {name: sorted(f.relative_to(work / "runs").as_posix() for f in (work / "runs").rglob("*")) for name, work in works.items()}
+    assert there["alone"] == there["interrupted"], f"other files: {sorted(set(there['alone']) ^ set(there['interrupted']))[:5]}"
+    answers = [name for name in there["alone"] if name.endswith("predictions.parquet")]
+    assert len(answers) == RUNS
+    for name in there["alone"]:
+        if name.endswith(".parquet"):
+            one, other = (pd.read_parquet(work / "runs" / name).drop(columns="seconds", errors="ignore") for work in works.values())
+            pd.testing.assert_frame_equal(one, other)
+
+
+# ---------------------------------------------------------------- ways to interrupt; each yields where time should pass
+
+
+def _below(process: subprocess.Popen[bytes], word: str) -> list[psutil.Process]:
+    """The processes of an executor that were started with a word that holds `word`."""
+    found = []
+    for one in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            found += [one] if any(word in given for given in one.cmdline()) else []
+    return found
+
+
+def _kernels(process: subprocess.Popen[bytes]) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The fork servers of an executor and its worker, and the kernels that were forked from them."""
+    forked = _below(process, "runpy")
+    pids = {one.pid for one in forked}
+    with contextlib.suppress(psutil.Error):
+        return [one for one in forked if one.ppid() not in pids], [one for one in forked if one.ppid() in pids]
+    return [], []
+
+
+def _kill(found: list[psutil.Process], chance: random.Random) -> None:
+    with contextlib.suppress(psutil.Error):
+        for one in found and [chance.choice(found)]:
+            one.kill()
+
+
+def executor_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """SIGKILL of the process that was called; its workers and kernels must end by themselves."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, living = psutil.wait_procs(below, timeout=30)
+    assert not living, f"processes outlive their executor: {living}"
+    yield
+
+
+def worker_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """SIGKILL of the other worker; the grid goes on without it."""
+    _kill([one for one in _below(process, "--plain") if one.pid != process.pid], chance)
+    yield
+
+
+def kernel_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """SIGKILL of a notebook's kernel: its stage fails, is recorded, and the others go on."""
+    _kill(_kernels(process)[1], chance)
+    yield
+
+
+def fork_server_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """SIGKILL of what kernels are forked from, and of every kernel with it."""
+    _kill(_kernels(process)[0], chance)
+    yield
+
+
+def interrupted(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """What Ctrl-C does."""
+    process.send_signal(signal.SIGINT)
+    yield
+
+
+def disk_full(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """No byte left for some seconds."""
+    filled = disk / "filled"
+    with contextlib.suppress(OSError), filled.open("wb", buffering=0) as handle:  # until it is full
+        while handle.write(bytes(2**20)):
+            pass
+    yield
+    yield
+    filled.unlink()
+
+
+def disk_read_only(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """A call on a disk that takes nothing, after a kill (while a file is open for writing, no disk can be made so)."""
+    yield from executor_killed(process, disk, chance)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert executor(disk / "grid.yaml", disk / "interrupted").wait(120) == 1, "a call on a read-only disk did not end as one"
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    yield
+
+
+def clock_jumped(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+    """Every file there is seems to be of tomorrow: what ordering by clock would trip over."""
+    tomorrow = time.time() + 86_400
+    for file in (disk / "interrupted" / "runs").rglob("run.json"):
+        os.utime(file, (tomorrow, tomorrow))
+    yield
+
+
+WAYS = (executor_killed, worker_killed, kernel_killed, fork_server_killed, interrupted, disk_full, disk_read_only, clock_jumped)
+
+if __name__ == "__main__":
+    main()
