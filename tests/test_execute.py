@@ -191,6 +191,20 @@ def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores
         pd.testing.assert_frame_equal(answers(of), score)
 
 
+def test_a_cold_kernel_and_an_empty_cache_give_the_same_numbers(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of, both = run(method="lora", connector="tuned"), {}
+    for kind in ("warm", "cold"):
+        shutil.copytree(tiny_data / "prepared", tmp_path / kind / "prepared")
+        monkeypatch.setenv("PEFTLAB_WORK", str(tmp_path / kind))
+        if kind == "cold":
+            monkeypatch.setenv("PEFTLAB_COLD_KERNELS", "1")
+            monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+        assert execute.run_grid(study(of, stages=("finetune", "evaluate")), live=False)["done"] == 2
+        both[kind] = answers(of), pd.read_parquet(records.stage_folder(of, "finetune") / "steps.parquet").drop(columns="seconds")
+    for warm, cold in zip(both["warm"], both["cold"], strict=True):
+        pd.testing.assert_frame_equal(warm, cold, check_exact=True)
+
+
 def test_two_workers_share_a_grid_and_die_with_their_executor(tiny_data: Path, tmp_path: Path) -> None:
     """Each is killed in its first run; a second call, of two workers again, completes the grid."""
     grid = tmp_path / "interrupted.yaml"
