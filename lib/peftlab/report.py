@@ -272,7 +272,7 @@ def _made(base: dict[str, Any]) -> str:
     earlier = findings.listed(f"{number(before[d])}\u00a0%" for d in now)
     return (
         f"The first stage took {number(steps['align_steps'], 0)} steps of {steps['batch_size']} captions, the second {number(steps['tune_steps'], 0)} of {steps['talks']} conversations "
-        f"of up to three questions and {number(steps['more_steps'], 0)} more, from half the rate. Of {steps['checks']} validation questions each the base answers right {each}; in brackets, "
+        f"of up to three questions and {number(steps['more_steps'], 0)} more, from half the rate. Of {number(steps['checks'], 0)} validation questions each the base answers right {each}; in brackets, "
         f"a classifier that was taught the same pool and sees no picture. Before those last steps, a fifth more than what came before them, these were {earlier}."
     )
 

@@ -137,7 +137,7 @@ def test_seen_are_data_sets_that_have_a_card() -> None:
 
 
 def test_a_name_without_a_card_is_a_sentence() -> None:
-    with pytest.raises(ValueError, match="model is 'llava'; choose one of pocket-mlp, pocket-resampler, pocket-merger, tiny-mlp, llava-1.5-7b"):
+    with pytest.raises(ValueError, match="model is 'llava'; choose one of pocket-mlp, pocket-resampler, pocket-merger, tiny-mlp, tiny-resampler, tiny-merger, llava-1.5-7b"):
         models.card("llava")
     with pytest.raises(ValueError, match="only as remote code for an old transformers; qwen2.5-vl-7b stands for it"):
         Run(model="Qwen-VL-Chat")

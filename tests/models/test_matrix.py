@@ -32,7 +32,7 @@ def reach(model: nn.Module, loaded: Loaded, examples: list[Example]) -> None:
 @pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "none"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_method_on_every_family(name: str, method: str, examples: list[Example], loud: Callable[[Run], Loaded], agree: Callable[..., None], sizes: dict[str, int], tmp_path: Path) -> None:
-    axes = {"model": name, "method": method, "connector": "tuned", "precision": "fp32", "steps": 8 if method == "half_tuning" else 2, "batch_size": 2, "size": sizes.get(method)}
+    axes = {"model": name, "method": method, "connector": "tuned", "precision": "fp32", "steps": 16 if method == "half_tuning" else 2, "batch_size": 2, "size": sizes.get(method)}
     if (method, models.card(name).family) in methods.REFUSED:
         with pytest.raises(ValueError, match=f"method {method} on model {name}: "):
             Run(**axes)
