@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from peftlab import collected, estimates, findings, metrics, stats, tables
 
 
 @pytest.fixture
-def answers(study: Path) -> pd.DataFrame:
-    return collected.read_results("smoke").predictions
+def answers(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    return plain(collected.read_results("smoke").predictions)
 
 
 def test_scores_are_the_plain_means_of_the_right_rows(answers: pd.DataFrame) -> None:
@@ -203,13 +204,14 @@ def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFra
 
 
 @pytest.fixture
-def kept(study: Path, ask: Callable[..., None]) -> collected.Results:
-    """The study with its models, tuned on icons, asked about three seen sets."""
+def kept(study: Path, ask: Callable[..., None], plain: Callable[[pd.DataFrame], pd.DataFrame]) -> SimpleNamespace:
+    """The study with its models, tuned on icons, asked about three seen sets: its predictions and texts."""
     ask(study)
-    return collected.read_results("smoke")
+    results = collected.read_results("smoke")
+    return SimpleNamespace(predictions=plain(results.predictions), texts=results.texts)
 
 
-def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: collected.Results) -> None:
+def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: SimpleNamespace) -> None:
     frame = estimates.forgetting(kept.predictions)
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
     means = rows.groupby(["method", "connector", "tested_on"])["value"].mean()
@@ -229,7 +231,7 @@ def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: collected.Result
     assert dict(frame[["part", "kind"]].drop_duplicates().to_numpy()) == {"icons_choice": "target", **dict.fromkeys(("scenes", "facts", "titles"), "seen"), **dict.fromkeys(estimates.MEANS, "mean")}
 
 
-def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: collected.Results) -> None:
+def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: SimpleNamespace) -> None:
     by = estimates.forgetting(kept.predictions).set_index(["method", "connector", "part"])
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
     rows = rows.assign(question_id=rows["tested_on"] + rows["example_id"])
@@ -243,7 +245,7 @@ def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: coll
         assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([paired.mean, paired.low, paired.high])
 
 
-def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: collected.Results) -> None:
+def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: SimpleNamespace) -> None:
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice' and method == 'full' and connector == 'tuned'")
     alone = pd.concat([rows.assign(picture_id=rows["tested_on"] + rows["example_id"], asset=rows["tested_on"] + rows["example_id"])])
     row = estimates.forgetting(alone).set_index("part").loc["H"]
@@ -257,7 +259,7 @@ def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: col
     assert pd.isna(row["difference"]), "there is no base to compare with"
 
 
-def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: collected.Results, study: Path, ask: Callable[..., None]) -> None:
+def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: SimpleNamespace, study: Path, ask: Callable[..., None]) -> None:
     ask(study, "scenes", ("facts", "titles", "icons_choice"))
     both = estimates.forgetting(collected.read_results("smoke").predictions).set_index(["dataset", "method", "connector", "part"])
     mine = both.loc["scenes", "lora", "tuned"]
@@ -269,7 +271,7 @@ def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: co
     assert estimates.forgetting(kept.predictions[kept.predictions["tested_on"] == kept.predictions["dataset"]]).empty
 
 
-def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: collected.Results) -> None:
+def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: SimpleNamespace) -> None:
     rows = kept.predictions.query("dataset == 'icons_choice' and stage == 'evaluate'")
     packed = rows[rows["method"].isin(["none", "lora"])].assign(quantisation="nf4")
     packed = packed.assign(value=packed["value"].where(packed["method"] != "none", 0.0))
@@ -282,7 +284,7 @@ def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: 
         estimates.forgetting(other)
 
 
-def test_forgetting_of_text_is_paired_by_passage(kept: collected.Results) -> None:
+def test_forgetting_of_text_is_paired_by_passage(kept: SimpleNamespace) -> None:
     frame = estimates.text_forgetting(kept.texts).set_index(["method", "connector"])
     assert len(frame) == 12
     nats = (100 * 3 + 150 * 3.1 + 90 * 3.2) / 340
