@@ -41,6 +41,60 @@ def test_seeds_are_averaged_by_question(answers: pd.DataFrame) -> None:
     assert (frame["mean"] == 50).all() and (frame["seeds"] == 2).all() and (frame["n"] == 60).all()
 
 
+def test_a_cell_is_the_plain_mean_of_each_question_over_the_seeds(answers: pd.DataFrame) -> None:
+    """The averaging restated: a group per cell and question, in the order in which they first occur."""
+    rng = np.random.default_rng(0)
+    seeds = [answers.assign(seed=s, value=rng.integers(0, 3, len(answers)) * 50.0, outcome=rng.choice(["right", "wrong", "unparsed"], len(answers))) for s in (3, 7, 9)]
+    rows = pd.concat(seeds).sample(frac=1, random_state=2)
+    chosen = rows.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and quantisation == 'none' and tested_on == dataset")
+    found = estimates.cells(rows)
+    assert list(found) == list(chosen[["model", "method", "connector", "dataset"]].drop_duplicates().itertuples(index=False, name=None)) and len(found) == 24
+    for key, cell in found.items():
+        mine = chosen[(chosen[["model", "method", "connector", "dataset"]] == list(key)).all(axis=1)]
+        assert cell["example_id"].tolist() == mine["example_id"].drop_duplicates().tolist() and (cell["seeds"] == 3).all()
+        by = mine.assign(unparsed=mine["outcome"] == "unparsed").groupby("example_id")[["value", "unparsed"]].mean()
+        np.testing.assert_allclose(cell.set_index("example_id")[["value", "unparsed"]], by.loc[cell["example_id"]], rtol=0, atol=1e-12)
+        first = mine.drop_duplicates("example_id").set_index("example_id")
+        for column in ("picture_id", "asset", "template", "tested_on", "metric", "answers", "choices"):
+            assert cell[column].tolist() == first.loc[cell["example_id"], column].tolist()
+
+
+ESTIMATES = {
+    **{name: (lambda rows, results, f=getattr(estimates, name): f(rows)) for name in (
+        "scores", "averages", "baselines", "to_base", "to_blind", "averages_to_base", "to_shuffled", "to_frozen", "to_full_precision", "to_best",
+        "forgetting", "hallucination", "by_kind", "invented", "unchanged", "data", "samples",
+    )},
+    **{name: (lambda rows, results, f=getattr(estimates, name): f(rows, results.costs)) for name in ("definitions", "design")},
+    "probe": lambda rows, results: estimates.to_base(rows, stage="probe"),
+    "bought": lambda rows, results: estimates.bought(estimates.costs(results.costs), rows),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_categories_words_and_answers_averaged_once_give_the_same(name: str, whole: tuple[collected.Results, dict[str, object]]) -> None:
+    results, ways = whole
+    found = [ESTIMATES[name](rows, results) for rows in ways.values()]
+    for other in found[1:]:
+        if isinstance(found[0], dict):
+            assert other == found[0]
+        else:
+            pd.testing.assert_frame_equal(other, found[0], rtol=1e-12, check_dtype=False)
+    assert len(found[0]), "nothing is compared"
+
+
+@pytest.fixture
+def whole(study: Path, ask: Callable[..., None], plain: Callable[[pd.DataFrame], pd.DataFrame]) -> tuple[collected.Results, dict[str, object]]:
+    """A study with forgetting, captions and a quantised base, and its answers as they are read, in words, and averaged once."""
+    ask(study)
+    rows = pd.read_parquet(study / "predictions.parquet")
+    packed = rows.query("method == 'lora' and stage == 'evaluate'").assign(quantisation="nf4")
+    captions = rows.query("stage == 'probe' and train_pictures == 'true'")
+    captions = captions.assign(tested_on="scene_captions", example_id="caption-" + captions["example_id"], metric="chair_s")
+    pd.concat([rows, packed, captions], ignore_index=True).to_parquet(study / "predictions.parquet")
+    results = collected.read_results("smoke")
+    return results, {"categories": results.predictions, "words": plain(results.predictions), "once": estimates.Averaged(results.predictions)}
+
+
 def test_differences_pair_questions(answers: pd.DataFrame) -> None:
     frame = estimates.to_base(answers).set_index(["method", "connector", "dataset"])
     means = estimates.scores(answers).set_index(["method", "connector", "dataset"])["mean"]

@@ -36,7 +36,8 @@ class Averaged:
         key = (stage, *sorted(chosen.items()))
         if key not in self._found:
             right = _same(self.rows["tested_on"], self.rows["dataset"]) if stage == "evaluate" else _is(self.rows, tested_on=yes_no(self.rows))
-            self._found[key] = self.average(right & _is(self.rows, stage=stage, **chosen), CELL)
+            merged, places = self.average(right & _is(self.rows, stage=stage, **chosen), CELL)
+            self._found[key] = {cell: merged.iloc[place] for cell, place in places.items()}
         return self._found[key]
 
     @cached_property
@@ -49,14 +50,14 @@ class Averaged:
         own["question_id"] = pd.Categorical.from_codes(np.arange(len(names)), pd.Index(names, dtype=object))
         return numbers, own
 
-    def average(self, chosen: np.ndarray, by: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
-        """The chosen rows (a truth value for each) by the levels of `by`, in the order in which they first occur: one row per question, averaged over seeds.
+    def average(self, chosen: np.ndarray, by: Sequence[str]) -> tuple[pd.DataFrame, dict[tuple[Any, ...], slice]]:
+        """The chosen rows (a truth value for each), one for each cell and question, averaged over seeds, and where each cell lies in them.
 
-        Raises ValueError where the rows of a cell are no one comparison.
+        A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
         """
         places = np.flatnonzero(chosen)
         if not len(places):
-            return {}
+            return self.questions[1].iloc[:0], {}
         rows = self.rows[list(dict.fromkeys([*by, *self.rows.columns.intersection(HELD, sort=False), "seed", "metric", "value", "outcome"]))].iloc[places]
         cell, first = _grouped(rows, by)
         keys = [tuple(key) for key in rows[list(by)].iloc[first].astype(object).itertuples(index=False)]
@@ -81,7 +82,7 @@ class Averaged:
         merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
         merged = merged.assign(metric=rows["metric"].iloc[start[order]].array, **{n: (total / asked)[order] for n, total in means.items()}, seeds=seeds[of[order]])
         ends = np.cumsum(np.bincount(of))
-        return {key: merged.iloc[end - size : end] for key, end, size in zip(keys, ends, np.diff(ends, prepend=0), strict=True)}
+        return merged, {key: slice(end - size, end) for key, end, size in zip(keys, ends, np.diff(ends, prepend=0), strict=True)}
 
 
 Predictions = pd.DataFrame | Averaged  # answers, tidy, or averaged once for several estimates
@@ -182,8 +183,8 @@ def _against(d: stats.Interval | None) -> dict[str, Any]:
 
 def _score(cell: pd.DataFrame) -> dict[str, Any]:
     """A mean with its interval, cut at what the metric can be, n, the unparsed answers, the seeds, and the metric where it is one."""
-    found = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"]))
-    return _within(found, _most(cell["metric"].unique())) | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(cell["metric"])}
+    found, named = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"])), list(cell["metric"].unique())
+    return _within(found, _most(named)) | {"unparsed": float(cell["unparsed"].to_numpy().sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(named)}
 
 
 def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
@@ -271,7 +272,7 @@ def _chance(cell: pd.DataFrame) -> pd.Series:
 
 
 def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"])} for names, a, b in pairs]
+    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"].unique())} for names, a, b in pairs]
     return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict", "metric"])
 
 
@@ -376,14 +377,14 @@ def forgetting(predictions: Predictions) -> pd.DataFrame:
     once = _once(predictions)
     right, none = _is(once.rows, stage="evaluate", test_pictures="true", train_pictures="true"), _is(once.rows, method="none")
     apart: dict[tuple[str, ...], list[_Asked]] = {}
-    for key, cell in once.average(right & none, [*ARM[:3], "tested_on", "dataset", "test_size"]).items():
-        apart.setdefault(key[:5], []).append(_Asked.of(cell))
+    for key, one in _each(once, right & none, [*ARM[:3], "tested_on", "dataset", "test_size"]):
+        apart.setdefault(key[:5], []).append(one)
     bare: dict[tuple[str, ...], list[_Asked]] = {}
     for key, several in apart.items():
         bare.setdefault(key[:4], []).extend(several)
     tuned: dict[tuple[str, ...], dict[str, _Asked]] = {}
-    for key, cell in once.average(right & ~none, [*ARM, "tested_on"]).items():
-        tuned.setdefault(key[:-1], {})[key[-1]] = _Asked.of(cell)
+    for key, one in _each(once, right & ~none, [*ARM, "tested_on"]):
+        tuned.setdefault(key[:-1], {})[key[-1]] = one
     found, told = [], set[tuple[str, ...]]()
     for key, asked in tuned.items():
         if set(asked) - {key[-1]}:
@@ -405,11 +406,15 @@ class _Asked:
     metric: str
     names: pd.Index  # of the questions, by their numbers
 
-    @classmethod
-    def of(cls, cell: pd.DataFrame) -> "_Asked":
-        """A cell of `Averaged.average`."""
-        numbers = (cell[name].cat.codes.to_numpy() for name in ("question_id", "picture_id", "asset"))
-        return cls(*numbers, cell["value"].to_numpy(), cell["metric"].iloc[0], cell["question_id"].cat.categories)
+
+def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], _Asked]]:
+    """The cells of `Averaged.average` as arrays: there are many."""
+    merged, places = once.average(chosen, by)
+    if places:
+        columns = [merged[name].cat.codes.to_numpy() for name in ("question_id", "picture_id", "asset")] + [merged["value"].to_numpy()]
+        named, metric = merged["question_id"].cat.categories, merged["metric"].astype(object).to_numpy()
+        for key, place in places.items():
+            yield key, _Asked(*(column[place] for column in columns), metric[place.start], named)
 
 
 def _same_questions(one: _Asked, others: list[_Asked]) -> _Asked:
@@ -663,16 +668,16 @@ def definitions(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     about = about.iloc[_grouped(about, list(about))[1]].astype(object)
     for method in [m for m in style.order("method") if m in set(about["method"])]:
         card, mine = methods.card(method), about[about["method"] == method]
-        one = {axis: _only(mine[axis]) for axis in ("size", "lr")}
-        rate = _only(mine.loc[mine["connector"] == "tuned", "connector_lr"])
+        one = {axis: _only(mine[axis].unique()) for axis in ("size", "lr")}
+        rate = _only(mine.loc[mine["connector"] == "tuned", "connector_lr"].unique())
         llm = spent.loc[spent["method"] == method, "trainable_llm"].max() if "trainable_llm" in spent else None
         found.append({"method": method, "size_name": card.size_name, **one, "connector_lr": rate, "trainable_llm": llm, "identity": card.identity, "paper": card.paper})
     return pd.DataFrame(found)
 
 
-def _only(values: pd.Series) -> Any:
-    """The one value of an axis; None where it is missing; several are joined by "/"."""
-    found = [v for v in values.drop_duplicates().tolist() if not pd.isna(v)]
+def _only(values: Iterable[Any]) -> Any:
+    """The one of the different values of an axis; None where it is missing; several are joined by "/"."""
+    found = [v for v in values if not pd.isna(v)]
     return None if not found else found[0] if len(found) == 1 else " / ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in found)
 
 

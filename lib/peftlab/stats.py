@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import sqrt
 
@@ -76,10 +77,12 @@ def _numbers(values: Iterable[float]) -> np.ndarray:
 
 
 def _codes(names: Iterable[Hashable]) -> np.ndarray:
-    """A whole number from zero for each different name; -1 where one is missing. Those of a category's codes, where it is one: they are short."""
+    """A whole number from zero for each different name, without gaps; -1 for all where one is missing. No name of a category is read."""
     if isinstance(names, pd.Series) and isinstance(names.dtype, pd.CategoricalDtype):
         codes = names.cat.codes.to_numpy()
-        return pd.factorize(codes)[0] if not len(codes) or codes.min() >= 0 else np.full(len(codes), -1)
+        return np.unique(codes, return_inverse=True)[1] if not len(codes) or codes.min() >= 0 else np.full(len(codes), -1)
+    if isinstance(names, np.ndarray) and names.dtype.kind in "iu":
+        return np.unique(names, return_inverse=True)[1]
     return pd.factorize(names if isinstance(names, np.ndarray | pd.Series) else pd.Series(list(names), dtype=object))[0]
 
 
@@ -92,15 +95,21 @@ def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: 
     total = sum(
         (-1) ** (size + 1) * _variance(share, list(subset)) for size in range(1, len(ways) + 1) for subset in combinations(ways, size)
     )
-    half = float(student.ppf((1 + level) / 2, fewest - 1)) * sqrt(max(total, *each))
+    half = _quantile(level, fewest - 1) * sqrt(max(total, *each))
     return Interval(mean, mean - half, mean + half, len(share), fewest)
+
+
+@lru_cache
+def _quantile(level: float, freedom: int) -> float:
+    """Of Student's t, such that an interval of so many of it on either side has the level."""
+    return float(student.ppf((1 + level) / 2, freedom))
 
 
 def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:
     """Of the sum of `share`, one-way clustered by the intersection of `ways` (codes from zero), with the factor G / (G - 1)."""
     cluster = ways[0]
     for way in ways[1:]:  # renumbered after each way, so that the product stays below the square of the number of values
-        cluster = pd.factorize(cluster.astype(np.int64) * (int(way.max()) + 1) + way)[0]
+        cluster = np.unique(cluster.astype(np.int64) * (int(way.max()) + 1) + way, return_inverse=True)[1]
     sums = np.bincount(cluster, share)
     return float((sums**2).sum() * len(sums) / (len(sums) - 1)) if len(sums) > 1 else 0.0
 
