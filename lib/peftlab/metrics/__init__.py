@@ -304,8 +304,7 @@ def _read(predictions: pd.DataFrame, how: Metric) -> list[str | None]:
     """What every response says, by the metric; a question whose accepted answers are yes or no has these choices."""
     parsed = []
     for response, choices, answers, template in zip(*(predictions[c] for c in ("response", "choices", "answers", "template"))):
-        accepted = {normalise(a) for a in answers}
-        closed = tuple(choices) or (YES_NO if accepted <= set(YES_NO) else ())
+        closed = tuple(choices) or (YES_NO if {normalise(a) for a in answers} <= set(YES_NO) else ())
         parsed.append(how.parse(response, closed, template))
     return parsed
 
