@@ -86,7 +86,7 @@ def writing(file: Path) -> Iterator[Writer]:
 
 
 def read(file: Path) -> pd.DataFrame:
-    """Every answer of a study with its question, what was judged, and every axis: some 120 bytes a row in memory.
+    """Every answer of a study with its question, what was judged, and every axis: some 80 bytes a row in memory.
 
     Names, texts and numbers of axes are categories, ordered where they are numbers; ``value`` is a number. The lists of a question
     (choices, answers, objects) are tuples, one for all rows of the question, which is told by tested_on and example_id. Likelihoods, which

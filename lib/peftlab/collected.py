@@ -147,7 +147,8 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
 
 def _stages(given: pd.DataFrame, told: set[str]) -> Iterator[pd.DataFrame]:
     """The answers of each stage in a row group; ValueError where those of one of `told` come again: some metrics need them all."""
-    for key, cell in given.groupby(CELL, sort=False, dropna=False):
+    keys = given[CELL].astype({"test_size": float, "probe_size": float})  # where one is missing in a row group all are floats there
+    for key, cell in given.groupby([keys[name] for name in CELL], sort=False, dropna=False):
         if str(key) in told:
             raise ValueError(f"the answers of {key[0]} on {key[2]} lie in two row groups of predictions.parquet: collect the study again, which keeps a stage's together")
         told.add(str(key))
