@@ -146,6 +146,18 @@ def ask() -> Callable[..., None]:
     return ask_others
 
 
+def in_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """Answers with every category as the value it stands for: what a test may add up, replace and extend."""
+    held = {name: kind.categories.dtype for name, kind in rows.dtypes.items() if isinstance(kind, pd.CategoricalDtype)}
+    return rows.astype({name: object if kind.kind in "biu" and rows[name].isna().any() else kind for name, kind in held.items()})
+
+
+@pytest.fixture(scope="session")
+def plain() -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Turns the categories of answers that were read into the values they stand for."""
+    return in_words
+
+
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of a made-up study, written once."""

@@ -23,7 +23,7 @@ STOREYS: dict[int, tuple[str, ...]] = {
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
     3: ("ledger", "dropout", "loading", "connectors", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
-    2: ("records", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
+    2: ("records", "answers", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
     1: ("run", "provenance", "pictures"),
     0: ("datasets", "models", "methods", "paths"),
 }
@@ -108,8 +108,8 @@ def _deeds(module: str, node: ast.AST) -> list[str]:
         said.append("sets rcParams: only style may")
     if module != "training" and isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.optim":
         said.append("uses torch.optim: only training steps an optimiser")
-    if module not in ("records", "collected") and attribute == "to_parquet":
-        said.append("writes Parquet: only records and collected write results")
+    if module not in ("records", "answers", "collected") and attribute in ("to_parquet", "ParquetWriter", "write_table"):
+        said.append("writes Parquet: only records, answers and collected write results")
     if called in ("import_module", "importlib.import_module") and module not in (*CARDS, "__main__"):
         named = [a for a in node.args if "peftlab" in ast.unparse(a)]
         said += ["imports a module of ours by a computed name: only the cards may"] if named else []
@@ -146,6 +146,7 @@ PLANTED = [
     ("figures", "import matplotlib as m\nm.rcParams['x'] = 1", "figures:2 sets rcParams"),
     ("guards", "import torch\ntorch.optim.SGD([])", "guards:2 uses torch.optim"),
     ("report", "frame.to_parquet('x')", "report:1 writes Parquet"),
+    ("report", "import pyarrow.parquet as pq\npq.ParquetWriter('x', schema)", "report:2 writes Parquet"),
     ("grid", "import_module('peftlab.datasets.scenes')", "only the cards may"),
     ("models.pocket", "import torch\ntorch.load(file)", "models.pocket:2 calls torch.load"),
 ]

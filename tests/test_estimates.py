@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from peftlab import collected, estimates, findings, metrics, stats, tables
 
 
 @pytest.fixture
-def answers(study: Path) -> pd.DataFrame:
-    return collected.read_results("smoke").predictions
+def answers(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    return plain(collected.read_results("smoke").predictions)
 
 
 def test_scores_are_the_plain_means_of_the_right_rows(answers: pd.DataFrame) -> None:
@@ -38,6 +39,60 @@ def test_seeds_are_averaged_by_question(answers: pd.DataFrame) -> None:
     other = answers.assign(seed=7, value=100.0 - answers["value"])
     frame = estimates.scores(pd.concat([answers, other]))
     assert (frame["mean"] == 50).all() and (frame["seeds"] == 2).all() and (frame["n"] == 60).all()
+
+
+def test_a_cell_is_the_plain_mean_of_each_question_over_the_seeds(answers: pd.DataFrame) -> None:
+    """The averaging restated: a group per cell and question, in the order in which they first occur."""
+    rng = np.random.default_rng(0)
+    seeds = [answers.assign(seed=s, value=rng.integers(0, 3, len(answers)) * 50.0, outcome=rng.choice(["right", "wrong", "unparsed"], len(answers))) for s in (3, 7, 9)]
+    rows = pd.concat(seeds).sample(frac=1, random_state=2)
+    chosen = rows.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and quantisation == 'none' and tested_on == dataset")
+    found = estimates.cells(rows)
+    assert list(found) == list(chosen[["model", "method", "connector", "dataset"]].drop_duplicates().itertuples(index=False, name=None)) and len(found) == 24
+    for key, cell in found.items():
+        mine = chosen[(chosen[["model", "method", "connector", "dataset"]] == list(key)).all(axis=1)]
+        assert cell["example_id"].tolist() == mine["example_id"].drop_duplicates().tolist() and (cell["seeds"] == 3).all()
+        by = mine.assign(unparsed=mine["outcome"] == "unparsed").groupby("example_id")[["value", "unparsed"]].mean()
+        np.testing.assert_allclose(cell.set_index("example_id")[["value", "unparsed"]], by.loc[cell["example_id"]], rtol=0, atol=1e-12)
+        first = mine.drop_duplicates("example_id").set_index("example_id")
+        for column in ("picture_id", "asset", "template", "tested_on", "metric", "answers", "choices"):
+            assert cell[column].tolist() == first.loc[cell["example_id"], column].tolist()
+
+
+ESTIMATES = {
+    **{name: (lambda rows, results, f=getattr(estimates, name): f(rows)) for name in (
+        "scores", "averages", "baselines", "to_base", "to_blind", "averages_to_base", "to_shuffled", "to_frozen", "to_full_precision", "to_best",
+        "forgetting", "hallucination", "by_kind", "invented", "unchanged", "data", "samples",
+    )},
+    **{name: (lambda rows, results, f=getattr(estimates, name): f(rows, results.costs)) for name in ("definitions", "design")},
+    "probe": lambda rows, results: estimates.to_base(rows, stage="probe"),
+    "bought": lambda rows, results: estimates.bought(estimates.costs(results.costs), rows),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_categories_words_and_answers_averaged_once_give_the_same(name: str, whole: tuple[collected.Results, dict[str, object]]) -> None:
+    results, ways = whole
+    found = [ESTIMATES[name](rows, results) for rows in ways.values()]
+    for other in found[1:]:
+        if isinstance(found[0], dict):
+            assert other == found[0]
+        else:
+            pd.testing.assert_frame_equal(other, found[0], rtol=1e-12, check_dtype=False)
+    assert len(found[0]), "nothing is compared"
+
+
+@pytest.fixture
+def whole(study: Path, ask: Callable[..., None], plain: Callable[[pd.DataFrame], pd.DataFrame]) -> tuple[collected.Results, dict[str, object]]:
+    """A study with forgetting, captions and a quantised base, and its answers as they are read, in words, and averaged once."""
+    ask(study)
+    rows = pd.read_parquet(study / "predictions.parquet")
+    packed = rows.query("method == 'lora' and stage == 'evaluate'").assign(quantisation="nf4")
+    captions = rows.query("stage == 'probe' and train_pictures == 'true'")
+    captions = captions.assign(tested_on="scene_captions", example_id="caption-" + captions["example_id"], metric="chair_s")
+    pd.concat([rows, packed, captions], ignore_index=True).to_parquet(study / "predictions.parquet")
+    results = collected.read_results("smoke")
+    return results, {"categories": results.predictions, "words": plain(results.predictions), "once": estimates.Averaged(results.predictions)}
 
 
 def test_differences_pair_questions(answers: pd.DataFrame) -> None:
@@ -203,13 +258,14 @@ def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFra
 
 
 @pytest.fixture
-def kept(study: Path, ask: Callable[..., None]) -> collected.Results:
-    """The study with its models, tuned on icons, asked about three seen sets."""
+def kept(study: Path, ask: Callable[..., None], plain: Callable[[pd.DataFrame], pd.DataFrame]) -> SimpleNamespace:
+    """The study with its models, tuned on icons, asked about three seen sets: its predictions and texts."""
     ask(study)
-    return collected.read_results("smoke")
+    results = collected.read_results("smoke")
+    return SimpleNamespace(predictions=plain(results.predictions), texts=results.texts)
 
 
-def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: collected.Results) -> None:
+def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: SimpleNamespace) -> None:
     frame = estimates.forgetting(kept.predictions)
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
     means = rows.groupby(["method", "connector", "tested_on"])["value"].mean()
@@ -229,7 +285,7 @@ def test_what_is_kept_and_learned_is_as_spider_defines_it(kept: collected.Result
     assert dict(frame[["part", "kind"]].drop_duplicates().to_numpy()) == {"icons_choice": "target", **dict.fromkeys(("scenes", "facts", "titles"), "seen"), **dict.fromkeys(estimates.MEANS, "mean")}
 
 
-def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: collected.Results) -> None:
+def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: SimpleNamespace) -> None:
     by = estimates.forgetting(kept.predictions).set_index(["method", "connector", "part"])
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'")
     rows = rows.assign(question_id=rows["tested_on"] + rows["example_id"])
@@ -243,7 +299,7 @@ def test_intervals_of_parts_are_those_of_means_and_paired_differences(kept: coll
         assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([paired.mean, paired.low, paired.high])
 
 
-def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: collected.Results) -> None:
+def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: SimpleNamespace) -> None:
     rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice' and method == 'full' and connector == 'tuned'")
     alone = pd.concat([rows.assign(picture_id=rows["tested_on"] + rows["example_id"], asset=rows["tested_on"] + rows["example_id"])])
     row = estimates.forgetting(alone).set_index("part").loc["H"]
@@ -257,7 +313,7 @@ def test_the_interval_of_the_harmonic_mean_holds_what_resampling_shows(kept: col
     assert pd.isna(row["difference"]), "there is no base to compare with"
 
 
-def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: collected.Results, study: Path, ask: Callable[..., None]) -> None:
+def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: SimpleNamespace, study: Path, ask: Callable[..., None]) -> None:
     ask(study, "scenes", ("facts", "titles", "icons_choice"))
     both = estimates.forgetting(collected.read_results("smoke").predictions).set_index(["dataset", "method", "connector", "part"])
     mine = both.loc["scenes", "lora", "tuned"]
@@ -269,7 +325,7 @@ def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: co
     assert estimates.forgetting(kept.predictions[kept.predictions["tested_on"] == kept.predictions["dataset"]]).empty
 
 
-def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: collected.Results) -> None:
+def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: SimpleNamespace) -> None:
     rows = kept.predictions.query("dataset == 'icons_choice' and stage == 'evaluate'")
     packed = rows[rows["method"].isin(["none", "lora"])].assign(quantisation="nf4")
     packed = packed.assign(value=packed["value"].where(packed["method"] != "none", 0.0))
@@ -282,7 +338,7 @@ def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: 
         estimates.forgetting(other)
 
 
-def test_forgetting_of_text_is_paired_by_passage(kept: collected.Results) -> None:
+def test_forgetting_of_text_is_paired_by_passage(kept: SimpleNamespace) -> None:
     frame = estimates.text_forgetting(kept.texts).set_index(["method", "connector"])
     assert len(frame) == 12
     nats = (100 * 3 + 150 * 3.1 + 90 * 3.2) / 340

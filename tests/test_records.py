@@ -360,9 +360,10 @@ def test_a_changed_scorer_is_applied_to_stored_answers_and_back(study: Path, mon
 
 def test_another_metric_is_added_beside_and_what_it_cannot_score_is_said(study: Path) -> None:
     old = collected.read_results("smoke")
+    before = old.predictions  # read now: they are read when they are asked for
     found = collected.rescore("smoke", scorer=metrics, metric="letter_or_name")
     new = collected.read_results("smoke")
-    pd.testing.assert_frame_equal(new.predictions, old.predictions)
+    pd.testing.assert_frame_equal(new.predictions, before)
     stages = len(old.scores.query("metric in ['exact', 'yes_no']"))
     assert len(new.scores) == len(old.scores) + stages and found.answers == 0 and found.refused == {}
     kept = new.scores["metric"] != "letter_or_name"

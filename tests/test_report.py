@@ -1,9 +1,11 @@
 """The report from a made-up study: two forms of one document, hostile texts as texts, every number from facts."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -326,6 +328,38 @@ def test_forgetting_is_told_by_intervals() -> None:
     assert said[1].startswith("Of 2 models tuned on Scenes, by that mean, none is higher than the bare base, 1 is lower (LoRA (connector frozen)), and 1 not")
     assert said[2].startswith("Most was lost by LoRA (connector frozen), −6.0 points [−9.0,\u00a0−3.0], least by (IA)³ (connector frozen), −1.0 points")
     assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[3]
+
+
+# ---------------------------------------------------------------- without torch
+
+BLOCK = """
+import os, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {kin}:
+            with open({log!r}, "a") as log:
+                print(os.getpid(), name, file=log)
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_a_report_is_rebuilt_from_tracked_results_without_torch(work: Path, cache: Path, tmp_path: Path) -> None:
+    """The command and the kernels of the notebooks, on a machine where torch and its kin are not installed."""
+    kin = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "tokenizers", "efficientnet_lite_pytorch", "gguf", "datasets", "ray")
+    (tmp_path / "sitecustomize.py").write_text(BLOCK.format(kin=kin, log=str(tmp_path / "asked.log")))
+    path = os.pathsep.join([str(tmp_path), *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p)])
+    tracked = {p.name: p.read_bytes() for p in (paths.published_results() / "main").iterdir()}
+    done = subprocess.run([sys.executable, "-m", "peftlab", "report", "main"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "the report is made from" in done.stdout and (work / "build" / "study.pdf").read_bytes().startswith(b"%PDF")
+    facts = json.loads((work / "build" / "facts.json").read_text())
+    assert set(facts) == {"main_results", "hallucination", "cost", "forgetting", "provenance"} and facts["main_results"]["design"]["runs"] == 13
+    if sys.platform == "linux":
+        assert "torch" in {line.split()[1] for line in (tmp_path / "asked.log").read_text().splitlines()}, "the process that kernels are forked from was not barred"
+    assert {p.name: p.read_bytes() for p in (paths.published_results() / "main").iterdir()} == tracked
 
 
 # ---------------------------------------------------------------- publishing

@@ -4,15 +4,19 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from peftlab import datasets, models, paths, provenance, records
+from peftlab import answers, datasets, models, paths, provenance, records
 from peftlab.run import Run
 
 
@@ -29,7 +33,6 @@ class Scorer(Protocol):
 
 
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
-ORIGIN = ("commit", "dirty", "processor", "device")  # of the stamp, beside every row
 
 
 def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate")) -> Path:
@@ -41,25 +44,28 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    answers, scores, costs, texts, whole = [], [], [], [], {}
+    scores, costs, texts, whole = [], [], [], {}
     found = _finished(runs, stages)
-    for (stage, folder), (run, content) in found.items():
-        about = {"run": run.id, "stage": stage, **run.resolved()}
-        if stage == "finetune":
-            costs.append({**about, **_costs(folder, content)})
-            continue
-        dataset = run.tested_on if stage == "evaluate" else run.probe
-        about |= {"tested_on": dataset, **{name: content.get("stamp", {}).get(name) for name in ORIGIN}}
-        given = pd.read_parquet(folder / "predictions.parquet")
-        if set(_names(scorer, stage, dataset, given)) & set(scorer.RELATIVE) and dataset not in whole:
-            whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
-        judged, rows = _assessed(scorer, given, _names(scorer, stage, dataset, given), whole.get(dataset))
-        answers.append(judged.assign(**about))
-        scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
-        texts += [{**about, **passage} for passage in content.get("text") or []]
-    tables = {"predictions.parquet": answers, "scores.csv": scores, "costs.csv": costs, "texts.csv": texts}
-    tables["references.parquet"] = [rows.assign(tested_on=name) for name, rows in whole.items()]
-    return _write_tables(study, tables, _origins(found.values()))
+    with _renewed(study) as folder, answers.writing(folder / "predictions.parquet") as written:
+        for (stage, place), (run, content) in found.items():
+            about = {"run": run.id, "stage": stage, **run.resolved()}
+            if stage == "finetune":
+                costs.append({**about, **_costs(place, content)})
+                continue
+            dataset = run.tested_on if stage == "evaluate" else run.probe
+            about |= {"tested_on": dataset, **{name: content.get("stamp", {}).get(name) for name in answers.ORIGIN}}
+            given = pq.ParquetFile(place / "predictions.parquet").read(use_threads=False).to_pandas()
+            names = _names(scorer, stage, dataset, given)
+            if set(names) & set(scorer.RELATIVE) and dataset not in whole:
+                whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
+            judged, rows = _assessed(scorer, given, names, whole.get(dataset))
+            written.add(judged, about)
+            scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
+            texts += [{**about, **passage} for passage in content.get("text") or []]
+        _write(folder, {"scores": scores, "costs": costs, "texts": texts}, _origins(found.values()), study)
+        if whole:
+            pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
+    return paths.results() / study
 
 
 def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,38 +111,64 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
     Raises FileNotFoundError where the study is not collected, ValueError where `metric` can be applied to none of its answers.
     """
     results = read_results(study)
-    answers, rows, refused = [], [], {}
-    about = [c for c in results.scores if c not in ("metric", "value", "n", "unparsed")]
-    for _, cell in results.predictions.groupby(CELL, sort=False, dropna=False):
-        stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
-        whole = results.references[results.references["tested_on"] == tested_on] if len(results.references) else None
-        whole = whole if whole is not None and len(whole) else None
-        given = cell.drop(columns=[c for c in JUDGED if c in cell])
-        names = (metric,) if metric else _names(scorer, stage, tested_on, given)
-        try:
-            judged, made = _assessed(scorer, given, names, whole)
-        except ValueError as error:
-            if metric is None:
-                raise
-            refused[tested_on] = str(error)
-            continue
-        answers.append(judged)
-        rows += [{**cell.iloc[0][about].to_dict(), **row} for row in made]
-    if not rows:
-        raise ValueError(f"{metric} can be applied to no answer of {study!r}: {'; '.join(f'{name}: {why}' for name, why in refused.items())}")
-    new, old = pd.DataFrame(rows), results.scores
-    stays = old["metric"] != metric if metric else old["metric"].isin(MEASURED)
-    scores = pd.concat([part for part in (old[stays] if metric else new, new if metric else old[stays]) if len(part)], ignore_index=True)
-    predictions = results.predictions if metric else pd.concat(answers).loc[results.predictions.index, results.predictions.columns]
-    moved = (predictions[["outcome", "value"]] != results.predictions[["outcome", "value"]]).any(axis=1)
-    tables = {"predictions.parquet": [predictions], "scores.csv": scores.to_dict("records")}
-    origins = {**results.provenance, "scored": {"commit": provenance.commit(), "dirty": provenance.dirty()}}
-    others = [f for f in results.folder.iterdir() if f.is_file() and f.name not in (*tables, "provenance.json")]
-    changes = _changes(old, scores)
-    return Rescored(_write_tables(study, tables, origins, others=others), int(moved.sum()), len(scores), changes, refused)
+    file, rows, refused, moved = results.folder / "predictions.parquet", [], {}, 0
+    about, told = [c for c in results.scores if c not in ("metric", "value", "n", "unparsed")], set[str]()
+    with _renewed(study) as folder, pq.ParquetWriter(folder / file.name, pq.read_schema(file), compression="zstd") as written:
+        for group in answers.row_groups(file):
+            given, judged = group.to_pandas(), []
+            for cell in _stages(given, told):
+                stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
+                bare = cell.drop(columns=[c for c in answers.JUDGED if c in cell])
+                names = (metric,) if metric else _names(scorer, stage, tested_on, bare)
+                try:
+                    one, made = _assessed(scorer, bare, names, _whole(results.references, tested_on))
+                except ValueError as error:
+                    if metric is None:
+                        raise
+                    refused[tested_on] = str(error)
+                    continue
+                judged.append(one)
+                rows += [{**cell.iloc[0][about].to_dict(), **row} for row in made]
+            new = given if metric else pd.concat(judged).loc[given.index]
+            moved += int((new[["outcome", "value"]] != given[["outcome", "value"]]).any(axis=1).sum())
+            written.write_table(_judged(group, new), row_group_size=group.num_rows)
+        if not rows:
+            raise ValueError(f"{metric} can be applied to no answer of {study!r}: {'; '.join(f'{name}: {why}' for name, why in refused.items())}")
+        made, old = pd.DataFrame(rows), results.scores
+        stays = old["metric"] != metric if metric else old["metric"].isin(MEASURED)
+        scores = pd.concat([part for part in (old[stays] if metric else made, made if metric else old[stays]) if len(part)], ignore_index=True)
+        for other in results.folder.iterdir():
+            if other.is_file() and other.name not in (file.name, "scores.csv", "provenance.json"):
+                shutil.copyfile(other, folder / other.name)
+        origins = {**results.provenance, "scored": {"commit": provenance.commit(), "dirty": provenance.dirty()}}
+        _write(folder, {"scores": scores.to_dict("records")}, origins, study)
+    return Rescored(paths.results() / study, moved, len(scores), _changes(old, scores), refused)
 
 
-JUDGED = ("parsed", "outcome", "value", "metric")
+def _stages(given: pd.DataFrame, told: set[str]) -> Iterator[pd.DataFrame]:
+    """The answers of each stage in a row group; ValueError where those of one of `told` come again: some metrics need them all."""
+    keys = given[CELL].astype({"test_size": float, "probe_size": float})  # where one is missing in a row group all are floats there
+    for key, cell in given.groupby([keys[name] for name in CELL], sort=False, dropna=False):
+        if str(key) in told:
+            raise ValueError(f"the answers of {key[0]} on {key[2]} lie in two row groups of predictions.parquet: collect the study again, which keeps a stage's together")
+        told.add(str(key))
+        yield cell
+
+
+def _whole(references: pd.DataFrame, tested_on: str) -> pd.DataFrame | None:
+    """The questions of a whole test set, where they were kept."""
+    rows = references[references["tested_on"] == tested_on] if len(references) else references
+    return rows if len(rows) else None
+
+
+def _judged(group: pa.Table, rows: pd.DataFrame) -> pa.Table:
+    """A row group with what was judged anew; all else as it lies in the file."""
+    for i, part in enumerate(group.schema):
+        if part.name in answers.JUDGED:
+            group = group.set_column(i, part, pa.array(rows[part.name], part.type, from_pandas=True))
+    return group
+
+
 MEASURED = ("text_perplexity",)  # scores that were measured with the model, not computed from its answers
 
 
@@ -216,37 +248,46 @@ def _values(values: Iterable[Any]) -> list[Any]:
     return sorted(set(values), key=str)
 
 
-def _write_tables(study: str, tables: dict[str, list[Any]], origins: dict[str, Any], *, others: Iterable[Path] = ()) -> Path:
-    """Write a study's tables, and copies of `others`, under a temporary name and put them in the place of what was there."""
+@contextmanager
+def _renewed(study: str) -> Iterator[Path]:
+    """A temporary folder that takes the place of a study's tables once its block has ended, and goes where that failed."""
     folder = paths.results() / study
     temporary = folder.with_name(f".{study}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name, rows in tables.items():
-        if rows and name.endswith(".parquet"):
-            pd.concat(rows, ignore_index=True).to_parquet(temporary / name, compression="zstd", index=False)
-        elif rows:
-            pd.DataFrame(rows).to_csv(temporary / name, index=False)
-    for file in others:
-        shutil.copyfile(file, temporary / file.name)
-    (temporary / "provenance.json").write_text(json.dumps({**origins, "study": study}, indent=1))
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
-    return folder
+
+
+def _write(folder: Path, tables: dict[str, list[dict[str, Any]]], origins: dict[str, Any], study: str) -> None:
+    """Write tables that have rows as CSV, and what made them."""
+    for name, rows in tables.items():
+        if rows:
+            pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    (folder / "provenance.json").write_text(json.dumps({**origins, "study": study}, indent=1))
 
 
 @dataclass(frozen=True)
 class Results:
-    """A collected study as `collect` wrote it: its tables, and what made them."""
+    """A collected study as `collect` wrote it: its tables, and what made them; ``predictions`` (`answers.read`) are read when they are asked for."""
 
     study: str
     folder: Path
-    predictions: pd.DataFrame
     scores: pd.DataFrame
     costs: pd.DataFrame
     references: pd.DataFrame
     texts: pd.DataFrame
     provenance: dict[str, Any]
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """A row per answer with every axis: `answers.read`."""
+        return answers.read(self.folder / "predictions.parquet")
 
 
 def read_base(model: str) -> dict[str, Any] | None:
@@ -265,7 +306,7 @@ def read_results(study: str) -> Results:
             )
             origins = json.loads((folder / "provenance.json").read_text())
             references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
-            return Results(study, folder, pd.read_parquet(folder / "predictions.parquet"), scores, costs, references, texts, origins)
+            return Results(study, folder, scores, costs, references, texts, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
 
 

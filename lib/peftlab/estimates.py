@@ -1,60 +1,159 @@
 """Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from peftlab import datasets, methods, metrics, models, stats, style
+from peftlab import answers, datasets, methods, metrics, models, stats, style
 
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
 HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "quantisation", "train_pictures")
 LEVEL = 95  # per cent: of every interval
-QUESTION = ["tested_on", "metric", "picture_id", "asset", "template", "answers", "choices"]
+QUESTION = ("example_id", "tested_on", "picture_id", "asset", "template", "answers", "choices")  # what is the question's own
+CELL = ("model", "method", "connector", "dataset")
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
 YES_NO = ("presence", "pope")  # probes by questions of yes or no; a study has one of them
 
 
-def cells(predictions: pd.DataFrame, *, stage: str = "evaluate", **levels: str) -> Cells:
+class Averaged:
+    """A study's answers, averaged over seeds once for each choice of levels, however many estimates ask for it.
+
+    `rows` are those of `collected.Results.predictions`, or a selection of them, and must not be changed afterwards. Every function here
+    takes either; several that are given one of these share the work.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+        self._found: dict[tuple[Hashable, ...], Cells] = {}
+
+    def cells(self, stage: str = "evaluate", **levels: str) -> Cells:
+        """See `cells`."""
+        chosen = {"train_pictures": "true", "quantisation": "none"} | ({"test_pictures": "true"} if stage == "evaluate" else {}) | levels
+        key = (stage, *sorted(chosen.items()))
+        if key not in self._found:
+            right = _same(self.rows["tested_on"], self.rows["dataset"]) if stage == "evaluate" else _is(self.rows, tested_on=yes_no(self.rows))
+            merged, places = self.average(right & _is(self.rows, stage=stage, **chosen), CELL)
+            self._found[key] = {cell: merged.iloc[place] for cell, place in places.items()}
+        return self._found[key]
+
+    @cached_property
+    def questions(self) -> tuple[np.ndarray, pd.DataFrame]:
+        """The number of each row's question, and what is the question's own: a row for each, with its name as ``question_id``."""
+        tested_on, example_id = (self.rows[name].astype("category").array for name in ("tested_on", "example_id"))
+        numbers, first = answers.questions(tested_on, example_id)
+        own = self.rows[list(QUESTION)].iloc[first].reset_index(drop=True).astype({"picture_id": "category", "asset": "category"})
+        names = [f"{place}:{name}" for place, name in zip(own["tested_on"], own["example_id"])]
+        own["question_id"] = pd.Categorical.from_codes(np.arange(len(names)), pd.Index(names, dtype=object))
+        return numbers, own
+
+    def average(self, chosen: np.ndarray, by: Sequence[str]) -> tuple[pd.DataFrame, dict[tuple[Any, ...], slice]]:
+        """The chosen rows (a truth value for each), one for each cell and question, averaged over seeds, and where each cell lies in them.
+
+        A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
+        """
+        places = np.flatnonzero(chosen)
+        if not len(places):
+            return self.questions[1].iloc[:0], {}
+        rows = self.rows[list(dict.fromkeys([*by, *self.rows.columns.intersection(HELD, sort=False), "seed", "metric", "value", "outcome"]))].iloc[places]
+        cell, first = _grouped(rows, by)
+        keys = [tuple(key) for key in rows[list(by)].iloc[first].astype(object).itertuples(index=False)]
+        name = lambda i: " / ".join(map(str, keys[i]))  # noqa: E731
+        for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
+            codes = _codes(rows[axis])
+            other = codes != codes[first][cell]
+            if other.any():
+                mixed = cell[other].min()
+                raise ValueError(f"{name(mixed)} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
+        numbers, own = self.questions
+        one = pd.factorize(cell * len(own) + numbers[places])[0]  # a question of a cell
+        seed, start, asked = pd.factorize(_codes(rows["seed"]))[0], answers.first_rows(one), np.bincount(one)
+        met, seeds = _seeds(one, seed), _seeds(cell, seed)
+        of = cell[start]
+        if (met < asked).any():
+            raise ValueError(f"{name(of[met < asked][0])} has a question twice for one seed: a study asks each once")
+        if (asked != seeds[of]).any():
+            raise ValueError(f"{name(of[asked != seeds[of]][0])} asks some questions of some seeds only: use one test_size for the whole study")
+        order = np.argsort(of, kind="stable")
+        means = {"value": np.bincount(one, rows["value"].to_numpy()), "unparsed": np.bincount(one, (rows["outcome"] == "unparsed").to_numpy())}
+        merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
+        merged = merged.assign(metric=rows["metric"].iloc[start[order]].array, **{n: (total / asked)[order] for n, total in means.items()}, seeds=seeds[of[order]])
+        ends = np.cumsum(np.bincount(of))
+        return merged, {key: slice(end - size, end) for key, end, size in zip(keys, ends, np.diff(ends, prepend=0), strict=True)}
+
+
+Predictions = pd.DataFrame | Averaged  # answers, tidy, or averaged once for several estimates
+
+
+def _once(predictions: Predictions) -> Averaged:
+    return predictions if isinstance(predictions, Averaged) else Averaged(predictions)
+
+
+def _rows(predictions: Predictions) -> pd.DataFrame:
+    return predictions.rows if isinstance(predictions, Averaged) else predictions
+
+
+def cells(predictions: Predictions, *, stage: str = "evaluate", **levels: str) -> Cells:
     """The answers of every (model, method, connector, data set tuned on), one row per question, averaged over seeds.
 
     `levels` choose train_pictures, test_pictures and quantisation (default: true, true, none). Evaluations count where the
     test is on the data set tuned on, probes where they ask `yes_no` questions. Raises ValueError where a cell mixes levels of another axis.
     """
-    chosen = {"train_pictures": "true", "quantisation": "none"} | ({"test_pictures": "true"} if stage == "evaluate" else {}) | levels
-    rows = predictions[predictions["stage"] == stage]
-    rows = rows[rows["tested_on"] == (rows["dataset"] if stage == "evaluate" else yes_no(rows))]
-    for axis, level in chosen.items():
-        rows = rows[rows[axis] == level]
-    found: Cells = {}
-    for key, cell in rows.groupby(["model", "method", "connector", "dataset"], sort=False):
-        found[key] = _averaged(cell, " / ".join(key))
+    return _once(predictions).cells(stage, **levels)
+
+
+def _is(rows: pd.DataFrame, **levels: Any) -> np.ndarray:
+    """Which rows have these levels; None is the level of none."""
+    found = np.ones(len(rows), dtype=bool)
+    for axis, level in levels.items():
+        found &= (rows[axis] == level).to_numpy(dtype=bool) if level is not None else False
     return found
 
 
-def yes_no(predictions: pd.DataFrame) -> str | None:
+def _same(a: pd.Series, b: pd.Series) -> np.ndarray:
+    """Which rows have the same level in two columns of names."""
+    if not all(isinstance(c.dtype, pd.CategoricalDtype) for c in (a, b)):
+        return (a.astype(object) == b.astype(object)).to_numpy()
+    return a.cat.codes.to_numpy() == np.append(a.cat.categories.get_indexer(b.cat.categories), -2)[b.cat.codes.to_numpy()]
+
+
+def _codes(values: pd.Series) -> np.ndarray:
+    """A whole number for each different value; -1 where there is none."""
+    return values.cat.codes.to_numpy() if isinstance(values.dtype, pd.CategoricalDtype) else pd.factorize(values)[0]
+
+
+def _grouped(rows: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each row's group by columns `by`, in the order in which groups first occur, and the first row of each."""
+    found = np.zeros(len(rows), dtype=np.int64)
+    for name in by:
+        codes = _codes(rows[name])
+        found = pd.factorize(found * (int(codes.max(initial=-1)) + 2) + codes + 1)[0]
+    return found, answers.first_rows(found)
+
+
+def _seeds(group: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """How many different seeds each group has."""
+    met = np.zeros((int(group.max()) + 1, int(seed.max()) + 1), dtype=bool)
+    met[group, seed] = True
+    return met.sum(axis=1)
+
+
+def _plain(rows: pd.DataFrame, chosen: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of some rows with categories as the values they stand for: for few rows, whose texts are worked on."""
+    found = rows[[name for name in names if name in rows]][chosen]
+    return found.astype({name: kind.categories.dtype for name, kind in found.dtypes.items() if isinstance(kind, pd.CategoricalDtype)})
+
+
+def yes_no(predictions: Predictions) -> str | None:
     """The study's probe by questions of yes or no; None where it has none. Raises ValueError where it has two: their accuracies are no comparison."""
-    found = [name for name in YES_NO if ((predictions["stage"] == "probe") & (predictions["tested_on"] == name)).any()]
+    rows = _rows(predictions)
+    found = [name for name in YES_NO if _is(rows, stage="probe", tested_on=name).any()]
     if len(found) > 1:
         raise ValueError(f"the study probes by {' and '.join(found)}: a table holds one, so give each a grid of its own")
     return found[0] if found else None
-
-
-def _averaged(cell: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row per question, averaged over seeds; ValueError where the rows of the cell `name` are no one comparison."""
-    for axis in cell.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
-        values = cell[axis].drop_duplicates().tolist()
-        if len(values) > 1:
-            raise ValueError(f"{name} mixes {axis} {', '.join(map(str, values))}: one table compares one level of it")
-    if cell.duplicated(["seed", "example_id"]).any():
-        raise ValueError(f"{name} has a question twice for one seed: a study asks each once")
-    each = cell.assign(unparsed=(cell["outcome"] == "unparsed").astype(float), seeds=cell["seed"].nunique()).groupby("example_id", sort=False)
-    merged = each[QUESTION].first().assign(**each[["value", "unparsed", "seeds"]].mean(), asked=each.size()).reset_index()
-    if (merged["asked"] != merged["seeds"]).any():
-        raise ValueError(f"{name} asks some questions of some seeds only: use one test_size for the whole study")
-    return merged.assign(question_id=merged["tested_on"] + ":" + merged["example_id"])
 
 
 def _row(estimate: stats.Interval, **more: Any) -> dict[str, Any]:
@@ -84,8 +183,8 @@ def _against(d: stats.Interval | None) -> dict[str, Any]:
 
 def _score(cell: pd.DataFrame) -> dict[str, Any]:
     """A mean with its interval, cut at what the metric can be, n, the unparsed answers, the seeds, and the metric where it is one."""
-    found = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"]))
-    return _within(found, _most(cell["metric"].unique())) | {"unparsed": float(cell["unparsed"].sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(cell["metric"])}
+    found, named = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"])), list(cell["metric"].unique())
+    return _within(found, _most(named)) | {"unparsed": float(cell["unparsed"].to_numpy().sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(named)}
 
 
 def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
@@ -111,7 +210,7 @@ def one_scale(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["metric"].isin(shares)] if shares and len(named) > 1 else frame
 
 
-def scores(predictions: pd.DataFrame) -> pd.DataFrame:
+def scores(predictions: Predictions) -> pd.DataFrame:
     """A row per model, method, connector and data set: mean in the unit of the metric, interval, n, clusters, unparsed, seeds, metric, group."""
     return _sorted({**_named(key), **_score(cell), "group": group(key[0], key[3])} for key, cell in cells(predictions).items())
 
@@ -120,25 +219,28 @@ def _groups(found: Cells) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Every model, method and connector on all data sets of a group together, of `one_scale`; those that lack one are left out."""
     kept = set(one_scale(pd.DataFrame({"metric": {key[3]: cell["metric"].iloc[0] for key, cell in found.items()}})).index)
     found = {key: cell for key, cell in found.items() if key[3] in kept}
-    whole = {(key[0], group(key[0], key[3])): {k[3] for k in found if k[0] == key[0] and group(k[0], k[3]) == group(key[0], key[3])} for key in found}
+    whole: dict[tuple[str, str], dict[str, None]] = {}
+    for key in found:
+        whole.setdefault((key[0], group(key[0], key[3])), {})[key[3]] = None
     for model, method, connector in dict.fromkeys(key[:3] for key in found):
         for (of, name), sets in whole.items():
-            mine = [found[key] for key in found if key[:3] == (model, method, connector) and key[3] in sets]
+            mine = [found[key] for d in sets if (key := (model, method, connector, d)) in found]
             if of == model and len(mine) == len(sets):
                 yield {"model": model, "method": method, "connector": connector, "group": name, "datasets": len(sets)}, pd.concat(mine)
 
 
-def averages(predictions: pd.DataFrame, **levels: str) -> pd.DataFrame:
+def averages(predictions: Predictions, **levels: str) -> pd.DataFrame:
     """Like `scores`, over the seen and the unseen data sets, each data set weighing the same; `levels` as in `cells`."""
     return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions, **levels)))
 
 
-def baselines(predictions: pd.DataFrame) -> pd.DataFrame:
+def baselines(predictions: Predictions) -> pd.DataFrame:
     """A row per model, data set and baseline (`style.BASELINES`).
 
     The most frequent answer is taken per template from the test questions themselves, which is more than any model could know.
     Chance is one over the choices, or over the different answers of the template; it is exact and has no interval.
     """
+    predictions = _once(predictions)
     rows = []
     for pictures in ("blank", "shuffled"):
         for key, cell in cells(predictions, test_pictures=pictures).items():
@@ -170,7 +272,7 @@ def _chance(cell: pd.DataFrame) -> pd.Series:
 
 
 def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"])} for names, a, b in pairs]
+    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"].unique())} for names, a, b in pairs]
     return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict", "metric"])
 
 
@@ -179,18 +281,19 @@ def verdict(difference: stats.Interval) -> str:
     return "not distinguishable" if not difference.excludes_zero else "higher" if difference.mean > 0 else "lower"
 
 
-def to_base(predictions: pd.DataFrame, *, stage: str = "evaluate") -> pd.DataFrame:
+def to_base(predictions: Predictions, *, stage: str = "evaluate") -> pd.DataFrame:
     """Paired differences in points of every tuned model to the untouched base, on the same questions."""
     found = cells(predictions, stage=stage)
     base = {key: found.get((key[0], "none", "frozen", key[3])) for key in found}
     return _differences((_named(key), cell, base[key]) for key, cell in found.items() if key[1] != "none" and base[key] is not None)
 
 
-def to_blind(predictions: pd.DataFrame) -> pd.DataFrame:
+def to_blind(predictions: Predictions) -> pd.DataFrame:
     """Paired differences of the untouched base to what needs no sight of the picture: a row per model, data set and ``baseline``.
 
     The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template.
     """
+    predictions = _once(predictions)
     rows = []
     blind = {b: cells(predictions, test_pictures=b) for b in ("blank", "shuffled")}
     for key, cell in cells(predictions).items():
@@ -202,7 +305,7 @@ def to_blind(predictions: pd.DataFrame) -> pd.DataFrame:
     return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "baseline", "group", "mean", "low", "high", "n", "clusters", "verdict"])
 
 
-def averages_to_base(predictions: pd.DataFrame) -> pd.DataFrame:
+def averages_to_base(predictions: Predictions) -> pd.DataFrame:
     """Like `to_base`, over the seen and the unseen data sets."""
     found = list(_groups(cells(predictions)))
     base = {(names["model"], names["group"]): cell for names, cell in found if names["method"] == "none"}
@@ -210,21 +313,23 @@ def averages_to_base(predictions: pd.DataFrame) -> pd.DataFrame:
     return _differences(pair for pair in pairs if pair[2] is not None)
 
 
-def to_shuffled(predictions: pd.DataFrame) -> pd.DataFrame:
+def to_shuffled(predictions: Predictions) -> pd.DataFrame:
     """Paired differences to the same method tuned with shuffled pictures: above zero, it is sight that was learned, not format."""
+    predictions = _once(predictions)
     true, shuffled = cells(predictions), cells(predictions, train_pictures="shuffled")
     return _differences((_named(key), true[key], shuffled[key]) for key in true if key in shuffled)
 
 
-def to_frozen(predictions: pd.DataFrame) -> pd.DataFrame:
+def to_frozen(predictions: Predictions) -> pd.DataFrame:
     """Paired differences of the connector tuned to the connector frozen, of the same method."""
     found = cells(predictions)
     frozen = {key: found.get((*key[:2], "frozen", key[3])) for key in found if key[2] == "tuned"}
     return _differences((_named(key), found[key], other) for key, other in frozen.items() if other is not None)
 
 
-def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
+def to_full_precision(predictions: Predictions) -> pd.DataFrame:
     """Paired differences of a quantised base to one in full precision, of the same method and connector; column quantisation."""
+    predictions = _once(predictions)
     full, found = cells(predictions), []
     for level in methods.QUANTISED:
         packed = cells(predictions, quantisation=level)
@@ -232,7 +337,7 @@ def to_full_precision(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def to_best(predictions: pd.DataFrame) -> pd.DataFrame:
+def to_best(predictions: Predictions) -> pd.DataFrame:
     """Paired differences, on each data set, of every other tuned model to the one with the best mean, the highest unless its metric is better low."""
     found = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
     best: dict[tuple[str, str], tuple[str, str, str, str]] = {}
@@ -260,7 +365,7 @@ ARM = ["model", "quantisation", "precision", "method", "connector", "dataset"]
 MEANS = ("A_S", "A_T", "H", "O")  # source and target mean, their harmonic and arithmetic mean (Huang et al. 2025)
 
 
-def forgetting(predictions: pd.DataFrame) -> pd.DataFrame:
+def forgetting(predictions: Predictions) -> pd.DataFrame:
     """What tuning on a data set left of the others: a row per tuned model and part, with the bare base's value and the paired difference to it.
 
     A ``part`` is a data set tested on, or one of `MEANS`: A_S over the seen sets other than the target, A_T on the target, H and O of the
@@ -269,33 +374,61 @@ def forgetting(predictions: pd.DataFrame) -> pd.DataFrame:
     rows of its own for every target. It is the bare one of the model's own precision and quantisation, whatever run it was asked in.
     Intervals of H are by the delta method.
     """
-    rows = predictions[(predictions["stage"] == "evaluate") & (predictions["test_pictures"] == "true") & (predictions["train_pictures"] == "true")]
-    bare: dict[tuple[str, ...], list[pd.DataFrame]] = {}
-    for key, mine in rows[rows["method"] == "none"].groupby([*ARM[:3], "tested_on", "dataset"], sort=False):
-        for _, one in mine.groupby("test_size", sort=False, dropna=False):
-            bare.setdefault(key[:4], []).append(_averaged(one, " / ".join(key)))
-    found = []
-    for key, mine in rows[rows["method"] != "none"].groupby(ARM, sort=False):
-        asked = {name: _averaged(cell, f"{' / '.join(key)} on {name}") for name, cell in mine.groupby("tested_on", sort=False)}
+    once = _once(predictions)
+    right, none = _is(once.rows, stage="evaluate", test_pictures="true", train_pictures="true"), _is(once.rows, method="none")
+    apart: dict[tuple[str, ...], list[_Asked]] = {}
+    for key, one in _each(once, right & none, [*ARM[:3], "tested_on", "dataset", "test_size"]):
+        apart.setdefault(key[:5], []).append(one)
+    bare: dict[tuple[str, ...], list[_Asked]] = {}
+    for key, several in apart.items():
+        bare.setdefault(key[:4], []).extend(several)
+    tuned: dict[tuple[str, ...], dict[str, _Asked]] = {}
+    for key, one in _each(once, right & ~none, [*ARM, "tested_on"]):
+        tuned.setdefault(key[:-1], {})[key[-1]] = one
+    found, told = [], set[tuple[str, ...]]()
+    for key, asked in tuned.items():
         if set(asked) - {key[-1]}:
-            base = {name: _same_questions(cell, bare[*key[:3], name]) for name, cell in asked.items() if (*key[:3], name) in bare}
-            found += _left(dict(zip(ARM, key)), asked, base)
+            base = {name: _same_questions(one, bare[*key[:3], name]) for name, one in asked.items() if (*key[:3], name) in bare}
+            found += _left(dict(zip(ARM, key)), asked, base, told)
     if not found:
         return pd.DataFrame(columns=[*ARM, "part", "kind", "mean", "low", "high", "n", "clusters", "metric", "base", *DIFFERENCE])
-    frame = pd.DataFrame(found).drop_duplicates([*ARM, "part"])
-    return style.ordered(frame, ("model", "quantisation", "dataset", "method", "connector"))
+    return style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
 
 
-def _same_questions(cell: pd.DataFrame, others: list[pd.DataFrame]) -> pd.DataFrame:
-    """The one of `others` that was asked the questions of the cell; the first where none was, which a comparison then refuses."""
-    asked = set(cell["question_id"])
-    return next((other for other in others if set(other["question_id"]) == asked), others[0])
+@dataclass(frozen=True)
+class _Asked:
+    """What one model earned on one data set: a whole number for each question, its picture and asset, and the value of its answer."""
+
+    question: np.ndarray
+    picture: np.ndarray
+    asset: np.ndarray
+    value: np.ndarray
+    metric: str
+    names: pd.Index  # of the questions, by their numbers
 
 
-def _left(names: dict[str, str], asked: Cells, base: Cells) -> Iterator[dict[str, Any]]:
-    """The rows of one tuned model, and of the base for the same target."""
+def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], _Asked]]:
+    """The cells of `Averaged.average` as arrays: there are many."""
+    merged, places = once.average(chosen, by)
+    if places:
+        columns = [merged[name].cat.codes.to_numpy() for name in ("question_id", "picture_id", "asset")] + [merged["value"].to_numpy()]
+        named, metric = merged["question_id"].cat.categories, merged["metric"].astype(object).to_numpy()
+        for key, place in places.items():
+            yield key, _Asked(*(column[place] for column in columns), metric[place.start], named)
+
+
+def _same_questions(one: _Asked, others: list[_Asked]) -> _Asked:
+    """The one of `others` that was asked the same questions; the first where none was, which a comparison then refuses."""
+    if len(others) == 1:
+        return others[0]
+    asked = np.sort(one.question)
+    return next((other for other in others if np.array_equal(np.sort(other.question), asked)), others[0])
+
+
+def _left(names: dict[str, str], asked: dict[str, _Asked], base: dict[str, _Asked], told: set[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """The rows of one tuned model, and those of the base for the same target that are not yet `told`."""
     target = names["dataset"]
-    shares = [name for name, cell in asked.items() if metrics.metric(cell["metric"].iloc[0]).is_share]
+    shares = [name for name, one in asked.items() if metrics.metric(one.metric).is_share]
     source = [name for name in models.card(names["model"]).seen if name != target]
     whole = bool(source) and set(source) <= set(shares)
     parts = {name: ("target" if name == target else group(names["model"], name), [name], "A_T") for name in asked}
@@ -303,26 +436,30 @@ def _left(names: dict[str, str], asked: Cells, base: Cells) -> Iterator[dict[str
     parts |= {"A_T": ("mean", [target], "A_T")} if target in shares else {}
     parts |= {m: ("mean", [*source, target], m) for m in ("H", "O")} if whole and target in shares else {}
     for part, (kind, sets, how) in parts.items():
-        fixed = {"part": part, "kind": kind, "metric": asked[part]["metric"].iloc[0] if part in asked else None}
+        fixed = {"part": part, "kind": kind, "metric": asked[part].metric if part in asked else None}
         mine, other = _mean_of(asked, sets, how), _mean_of(base, sets, how) if set(sets) <= set(base) else None
         more = {"base": other.estimate if other else None, **_against(_difference(mine, other) if other else None)}
-        if other is not None:
-            yield {**names, "method": "none", "connector": "frozen", **fixed, **_cut(other), **dict.fromkeys(more)}
+        bare = {**names, "method": "none", "connector": "frozen"}
+        if other is not None and (*bare.values(), part) not in told:
+            told.add((*bare.values(), part))
+            yield {**bare, **fixed, **_cut(other), **dict.fromkeys(more)}
         yield {**names, **fixed, **_cut(mine), **more}
 
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A function of the means of data sets; `shares` has a row per question: question_id, picture_id, asset, share of its error."""
+    """A function of the means of data sets; `share` is what each of the questions of `asked` adds to its error."""
 
     estimate: float
-    shares: pd.DataFrame
+    share: np.ndarray
+    asked: _Asked
     most: float | None
 
 
-def _mean_of(asked: Cells, sets: list[str], how: str) -> _Estimate:
+def _mean_of(asked: dict[str, _Asked], sets: list[str], how: str) -> _Estimate:
     """A_T or A_S: the mean of the sets' means; H and O: the harmonic and arithmetic mean of that of all but the last, and the last's."""
-    means = [asked[name]["value"].mean() for name in sets]
+    parts = [asked[name] for name in sets]
+    means = [one.value.mean() for one in parts]
     first, last = (np.mean(means[:-1]) if len(means) > 1 else means[0]), means[-1]
     if how == "H":
         total = first + last
@@ -331,25 +468,26 @@ def _mean_of(asked: Cells, sets: list[str], how: str) -> _Estimate:
         estimate, slopes = (first + last) / 2, (0.5, 0.5)
     else:
         estimate, slopes = np.mean(means), None
-    parts = []
-    for i, (name, mean) in enumerate(zip(sets, means, strict=True)):
+    shares = []
+    for i, (one, mean) in enumerate(zip(parts, means, strict=True)):
         slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
-        cell = asked[name]
-        parts.append(cell[["question_id", "picture_id", "asset"]].assign(share=slope * (cell["value"] - mean) / len(cell)))
-    return _Estimate(float(estimate), pd.concat(parts), _most(asked[name]["metric"].iloc[0] for name in sets))
+        shares.append(slope * (one.value - mean) / len(one.value))
+    columns = (np.concatenate([getattr(one, name) for one in parts]) for name in ("question", "picture", "asset", "value"))
+    return _Estimate(float(estimate), np.concatenate(shares), _Asked(*columns, parts[0].metric, parts[0].names), _most(one.metric for one in parts))
 
 
 def _cut(one: _Estimate) -> dict[str, Any]:
-    return _within(_row(stats.linear(one.estimate, one.shares["share"], one.shares["picture_id"], one.shares["asset"])), one.most)
+    return _within(_row(stats.linear(one.estimate, one.share, one.asked.picture, one.asked.asset)), one.most)
 
 
 def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
     """Of two estimates over the same questions; ValueError where a question is in one only."""
-    both = a.shares.merge(b.shares[["question_id", "share"]], on="question_id", how="outer", suffixes=("", "_b"), validate="one_to_one", indicator=True)
-    lone = both[both["_merge"] != "both"]
-    if len(lone):
-        raise ValueError(f"question {lone['question_id'].iloc[0]!r} was asked of one of the two only ({len(lone)} of {len(both)} were): compare the same questions")
-    return stats.linear(a.estimate - b.estimate, both["share"] - both["share_b"], both["picture_id"], both["asset"])
+    left, right = (np.argsort(one.asked.question, kind="stable") for one in (a, b))
+    mine, others = a.asked.question[left], b.asked.question[right]
+    if not np.array_equal(mine, others):
+        lone = np.setxor1d(mine, others)
+        raise ValueError(f"question {a.asked.names[lone[0]]!r} was asked of one of the two only ({len(lone)} of {len(np.union1d(mine, others))} were): compare the same questions")
+    return stats.linear(a.estimate - b.estimate, a.share[left] - b.share[right], a.asked.picture[left], a.asked.asset[left])
 
 
 def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
@@ -387,18 +525,19 @@ def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------- hallucination
 
 
-def hallucination(predictions: pd.DataFrame) -> pd.DataFrame:
+def hallucination(predictions: Predictions) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
     The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
     """
-    probe = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == yes_no(predictions)) & (predictions["train_pictures"] == "true") & (predictions["quantisation"] == "none")]
-    rows = []
+    whole, rows = _rows(predictions), []
+    right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation="none")
+    probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
     for (model, method, connector, dataset), mine in probe.groupby(["model", "method", "connector", "dataset"], sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
-        rows += [] if row in rows else [row]
-    for model, answers in probe.groupby("model", sort=False):
-        one = answers[answers["run"] == answers["run"].iloc[0]]
+        rows += [] if method == "none" and row in rows else [row]
+    for model, mine in probe.groupby("model", sort=False):
+        one = mine[mine["run"] == mine["run"].iloc[0]]
         judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
         rows.append(_probed(judged, model=model, method=None, connector=None, dataset=None))
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
@@ -411,20 +550,20 @@ def _probed(judged: pd.DataFrame, **names: Any) -> dict[str, Any]:
     return {**names, **_score(judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=1)), **more}
 
 
-def by_kind(predictions: pd.DataFrame) -> pd.DataFrame:
+def by_kind(predictions: Predictions) -> pd.DataFrame:
     """Accuracy of the probe per kind of thing asked about (template), model, method, connector and data set tuned on."""
     rows = []
     for key, cell in cells(predictions, stage="probe").items():
         for kind, part in cell.groupby("template", sort=False):
             row = {**_named(key), **_score(part), "kind": kind} | ({"dataset": None} if key[1] == "none" else {})
-            rows += [] if row in rows else [row]
+            rows += [] if key[1] == "none" and row in rows else [row]
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
 
 
 LEAST_CLEAN = 100  # pictures that the base captions without an error, for a share of them to be said: as in Zhou et al. 2024
 
 
-def invented(predictions: pd.DataFrame) -> pd.DataFrame:
+def invented(predictions: Predictions) -> pd.DataFrame:
     """Captions of scenes that name what is not there: a row per model and number of steps.
 
     ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. ``clean`` counts the pictures whose
@@ -432,7 +571,9 @@ def invented(predictions: pd.DataFrame) -> pd.DataFrame:
     protocol of Zhou et al. (2024, section 5.5), with its interval: None on fewer than `LEAST_CLEAN`. The base has none by choice of the
     pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
     """
-    rows = predictions[(predictions["stage"] == "probe") & (predictions["tested_on"] == "scene_captions") & (predictions["train_pictures"] == "true")]
+    whole = _rows(predictions)
+    right = _is(whole, stage="probe", tested_on="scene_captions", train_pictures="true")
+    rows = _plain(whole, right, [*ARM, "steps", "example_id", "picture_id", "asset", "parsed", "outcome", "value"])
     columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", *DIFFERENCE, "clean", "broken", "broken_low", "broken_high"]
     bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
     found = []
@@ -454,28 +595,39 @@ def invented(predictions: pd.DataFrame) -> pd.DataFrame:
     return style.ordered(frame.drop_duplicates([*ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
 
 
-def unchanged(predictions: pd.DataFrame) -> pd.DataFrame:
+def unchanged(predictions: Predictions) -> pd.DataFrame:
     """How often an answer stays what it was when the picture is blank or another: a row per model and ``pictures``, in per cent with its interval.
 
     Answers are compared as they were read, unparsed ones to the letter. High under pictures that do not fit the question, it says that the answer
     comes from the language. ``difference`` is the paired one to the bare base of the same precision, tested on the same questions.
     """
-    rows = predictions[(predictions["stage"] == "evaluate") & (predictions["tested_on"] == predictions["dataset"]) & (predictions["train_pictures"] == "true")]
-    said = rows["parsed"].where(rows["parsed"].notna(), "\0" + rows["response"])
-    rows, each = rows.assign(said=said), {}
-    for key, mine in rows.groupby(ARM, sort=False):
-        true = mine[mine["test_pictures"] == "true"]
-        for pictures in ("blank", "shuffled"):
-            other = mine[mine["test_pictures"] == pictures]
-            both = true.merge(other[["seed", "example_id", "said"]], on=["seed", "example_id"], suffixes=("", "_other"), validate="one_to_one")
-            if len(both):
-                both = both.assign(value=100.0 * (both["said"] == both["said_other"])).groupby("example_id", sort=False)
-                each[*key, pictures] = both[["picture_id", "asset"]].first().assign(value=both["value"].mean()).reset_index()
+    once = _once(predictions)
+    rows = once.rows
+    places = np.flatnonzero(_is(rows, stage="evaluate", train_pictures="true") & _same(rows["tested_on"], rows["dataset"]))
+    mine = rows[[*ARM, "seed", "test_pictures", "parsed", "response"]].iloc[places]
+    arm, first = _grouped(mine, ARM)
+    keys = [tuple(key) for key in mine[ARM].iloc[first].astype(object).itertuples(index=False)]
+    numbers, own = once.questions
+    question, seed, parsed = numbers[places], pd.factorize(_codes(mine["seed"]))[0], _codes(mine["parsed"]).astype(np.int64)
+    said = np.where(parsed >= 0, parsed, parsed.max(initial=-1) + 1 + _codes(mine["response"]))
+    asked = (arm * len(own) + question) * (seed.max(initial=0) + 1) + seed
+    true, each = np.flatnonzero(_is(mine, test_pictures="true")), {}
+    for pictures in ("blank", "shuffled"):
+        other = np.flatnonzero(_is(mine, test_pictures=pictures))
+        for one in (true, other):
+            if len(other) and pd.Series(asked[one]).duplicated().any():
+                raise ValueError("a question was asked twice of one model under the same pictures: a study asks each once")
+        where = pd.Index(asked[other]).get_indexer(asked[true])
+        there = true[where >= 0]
+        same = pd.DataFrame({"arm": arm[there], "question": question[there], "value": 100.0 * (said[there] == said[other[where[where >= 0]]])})
+        for number, part in same.groupby(["arm", "question"], sort=False)["value"].mean().reset_index().groupby("arm", sort=False):
+            each[*keys[number], pictures] = own[["question_id", "picture_id", "asset"]].iloc[part["question"]].assign(value=part["value"].to_numpy())
     found = []
-    for (*key, pictures), mine in each.items():
-        level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
+    for key, pictures in ((key, pictures) for key in keys for pictures in ("blank", "shuffled") if (*key, pictures) in each):
+        cell = each[*key, pictures]
+        level = _within(_row(stats.interval(cell["value"], cell["picture_id"], cell["asset"])), 100.0)
         base = each.get((*key[:3], "none", "frozen", key[5], pictures)) if key[3] != "none" else None
-        found.append({**dict(zip(ARM, key)), "pictures": pictures, **level, **_against(None if base is None else stats.paired(mine, base))})
+        found.append({**dict(zip(ARM, key)), "pictures": pictures, **level, **_against(None if base is None else stats.paired(cell, base, "question_id"))})
     return _sorted(found) if found else pd.DataFrame(columns=[*ARM, "pictures", "mean", "low", "high", "n", "clusters", *DIFFERENCE])
 
 
@@ -500,35 +652,36 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     return style.ordered(frame.reset_index(), ("model", "method", "connector"))
 
 
-def bought(costs: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+def bought(costs: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
     """`costs` with what was got for them: group, mean, low, high and n over the unseen data sets, or the seen where there are no others."""
-    levels = costs["quantisation"].unique()
+    predictions, levels = _once(predictions), costs["quantisation"].unique()
     found = pd.concat([averages(predictions, quantisation=level).assign(quantisation=level) for level in levels])
     group = "unseen" if "unseen" in set(found["group"]) else "seen"
     key = ["model", "method", "connector", "quantisation"]
     return costs.merge(found.loc[found["group"] == group, [*key, "group", "mean", "low", "high", "n"]], on=key, how="left")
 
 
-def definitions(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def definitions(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     """A row per method of the study: size, learning rates, what trains in the LLM, whether it starts as the base."""
-    found = []
-    spent = costs(rows)
-    for method in [m for m in style.order("method") if m in set(predictions["method"])]:
-        card, mine = methods.card(method), predictions[predictions["method"] == method]
-        one = {axis: _only(mine[axis]) for axis in ("size", "lr")}
-        rate = _only(mine.loc[mine["connector"] == "tuned", "connector_lr"])
+    whole, found, spent = _rows(predictions), [], costs(rows)
+    about = whole[["method", "connector", "size", "lr", "connector_lr"]]
+    about = about.iloc[_grouped(about, list(about))[1]].astype(object)
+    for method in [m for m in style.order("method") if m in set(about["method"])]:
+        card, mine = methods.card(method), about[about["method"] == method]
+        one = {axis: _only(mine[axis].unique()) for axis in ("size", "lr")}
+        rate = _only(mine.loc[mine["connector"] == "tuned", "connector_lr"].unique())
         llm = spent.loc[spent["method"] == method, "trainable_llm"].max() if "trainable_llm" in spent else None
         found.append({"method": method, "size_name": card.size_name, **one, "connector_lr": rate, "trainable_llm": llm, "identity": card.identity, "paper": card.paper})
     return pd.DataFrame(found)
 
 
-def _only(values: pd.Series) -> Any:
-    """The one value of an axis; None where it is missing; several are joined by "/"."""
-    found = [v for v in values.drop_duplicates().tolist() if not pd.isna(v)]
+def _only(values: Iterable[Any]) -> Any:
+    """The one of the different values of an axis; None where it is missing; several are joined by "/"."""
+    found = [v for v in values if not pd.isna(v)]
     return None if not found else found[0] if len(found) == 1 else " / ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in found)
 
 
-def data(predictions: pd.DataFrame) -> pd.DataFrame:
+def data(predictions: Predictions) -> pd.DataFrame:
     """A row per data set of the study: its card, and the questions, pictures and assets that were asked about."""
     rows = []
     for (model, dataset), cell in {(key[0], key[3]): cell for key, cell in cells(predictions).items()}.items():
@@ -539,33 +692,37 @@ def data(predictions: pd.DataFrame) -> pd.DataFrame:
     return style.ordered(pd.DataFrame(rows), ("model", "dataset"))
 
 
-def design(predictions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
     """What the study held fixed and how much it ran: plain facts for the report's method section."""
-    tuned = predictions[predictions["method"] != "none"]
-    names = list(dict.fromkeys(predictions["model"]))
+    whole = _rows(predictions)
+    tuned = ~_is(whole, method="none")
+    names = list(whole["model"].unique())
     return {
         "level": LEVEL,
         "models": [{"model": n, "label": models.card(n).label, "source": models.card(n).source, "licence": models.card(n).licence} for n in names],
-        "runs": int(tuned["run"].nunique()),
-        "methods": int(predictions["method"].nunique()),
-        "seeds": sorted(int(s) for s in set(predictions["seed"])),
-        **{axis: sorted(x for x in set(tuned[axis]) if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
-        "answers": len(predictions),
+        "runs": int(whole.loc[tuned, "run"].nunique()),
+        "methods": int(whole["method"].nunique()),
+        "seeds": sorted(int(s) for s in whole["seed"].unique()),
+        **{axis: sorted(x for x in whole.loc[tuned, axis].unique().tolist() if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
+        "answers": len(whole),
         "parameters": {c.removeprefix("total_"): float(rows[c].min()) for c in rows if c.startswith("total_") and rows[c].notna().any()},
     }
 
 
-def samples(predictions: pd.DataFrame, *, size: int = 4, seed: int = 0) -> pd.DataFrame:
+def samples(predictions: Predictions, *, size: int = 4, seed: int = 0) -> pd.DataFrame:
     """Some test questions of each data set, drawn by a seeded order, each with the answers of every model tested on it.
 
     A row per question: tested_on, example_id, question, answers, and ``responses``, a list of method, connector, response, outcome.
     """
-    asked = predictions[(predictions["stage"] == "evaluate") & (predictions["test_pictures"] == "true") & (predictions["train_pictures"] == "true")]
-    asked = asked[(asked["quantisation"] == "none") & (asked["seed"] == asked["seed"].min())]
+    whole = _rows(predictions)
+    right = _is(whole, stage="evaluate", test_pictures="true", train_pictures="true", quantisation="none")
+    first = min(whole.loc[right, "seed"].unique(), default=None)
+    right &= _is(whole, seed=first) & _same(whole["tested_on"], whole["dataset"])
+    asked = whole.loc[right, ["tested_on", "example_id", "question", "answers", "method", "connector", "response", "outcome"]]
     rows = []
-    for dataset in [d for d in style.order("dataset") if d in set(asked["tested_on"])]:
-        mine = asked[(asked["tested_on"] == dataset) & (asked["dataset"] == dataset)]
-        ids = sorted(set(mine["example_id"]))
+    for dataset in [d for d in style.order("dataset") if d in set(asked["tested_on"].unique())]:
+        mine = asked[asked["tested_on"] == dataset]
+        ids = sorted(mine["example_id"].unique())
         for i in np.random.default_rng(seed).permutation(len(ids))[:size]:
             one = style.ordered(mine[mine["example_id"] == ids[i]], ("method", "connector"))
             first = one.iloc[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import sqrt
 
@@ -38,9 +39,9 @@ def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: floa
     `strata` (a data set per value) the mean is that of the strata's means, each weighing the same.
     Raises ValueError on no values, on a value that is not finite, on lengths that differ and on a level not within 0 and 1.
     """
-    x = np.asarray(list(values), dtype=float)
-    ways = [pd.factorize(pd.Series(list(c), dtype=object))[0] for c in clusters] or [np.arange(len(x))]
-    groups = pd.factorize(pd.Series(list(strata), dtype=object))[0] if strata is not None else np.zeros(len(x), dtype=int)
+    x = _numbers(values)
+    ways = [_codes(c) for c in clusters] or [np.arange(len(x))]
+    groups = _codes(strata) if strata is not None else np.zeros(len(x), dtype=int)
     if not len(x):
         raise ValueError("the mean of no values: there is nothing to estimate")
     if not np.isfinite(x).all():
@@ -64,11 +65,25 @@ def linear(estimate: float, share: Iterable[float], *clusters: Iterable[Hashable
     `share` is what each value adds to the estimate's error: of a smooth function of means, its derivative by the value's mean, times the
     value less that mean, over their number. A mean's own shares give `interval`. Raises ValueError where there is none or one is not finite.
     """
-    x = np.asarray(list(share), dtype=float)
-    ways = [pd.factorize(pd.Series(list(c), dtype=object))[0] for c in clusters] or [np.arange(len(x))]
+    x = _numbers(share)
+    ways = [_codes(c) for c in clusters] or [np.arange(len(x))]
     if not len(x) or not np.isfinite(x).all() or any(len(w) != len(x) or (w < 0).any() for w in ways):
         raise ValueError(f"{len(x)} shares, of which {int(np.isfinite(x).sum())} are finite, with clusters of length {', '.join(str(len(w)) for w in ways)}: one of each for every value, none missing")
     return _bounded(estimate, x, ways, level)
+
+
+def _numbers(values: Iterable[float]) -> np.ndarray:
+    return np.asarray(values if isinstance(values, np.ndarray | pd.Series) else list(values), dtype=float)
+
+
+def _codes(names: Iterable[Hashable]) -> np.ndarray:
+    """A whole number from zero for each different name, without gaps; -1 for all where one is missing. No name of a category is read."""
+    if isinstance(names, pd.Series) and isinstance(names.dtype, pd.CategoricalDtype):
+        codes = names.cat.codes.to_numpy()
+        return np.unique(codes, return_inverse=True)[1] if not len(codes) or codes.min() >= 0 else np.full(len(codes), -1)
+    if isinstance(names, np.ndarray) and names.dtype.kind in "iu":
+        return np.unique(names, return_inverse=True)[1]
+    return pd.factorize(names if isinstance(names, np.ndarray | pd.Series) else pd.Series(list(names), dtype=object))[0]
 
 
 def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: float) -> Interval:
@@ -80,14 +95,22 @@ def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: 
     total = sum(
         (-1) ** (size + 1) * _variance(share, list(subset)) for size in range(1, len(ways) + 1) for subset in combinations(ways, size)
     )
-    half = float(student.ppf((1 + level) / 2, fewest - 1)) * sqrt(max(total, *each))
+    half = _quantile(level, fewest - 1) * sqrt(max(total, *each))
     return Interval(mean, mean - half, mean + half, len(share), fewest)
 
 
+@lru_cache
+def _quantile(level: float, freedom: int) -> float:
+    """Of Student's t, such that an interval of so many of it on either side has the level."""
+    return float(student.ppf((1 + level) / 2, freedom))
+
+
 def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:
-    """Of the sum of `share`, one-way clustered by the intersection of `ways`, with the factor G / (G - 1)."""
-    _, cluster = np.unique(np.stack(ways), axis=1, return_inverse=True)
-    sums = np.bincount(cluster.ravel(), share)
+    """Of the sum of `share`, one-way clustered by the intersection of `ways` (codes from zero), with the factor G / (G - 1)."""
+    cluster = ways[0]
+    for way in ways[1:]:  # renumbered after each way, so that the product stays below the square of the number of values
+        cluster = np.unique(cluster.astype(np.int64) * (int(way.max()) + 1) + way, return_inverse=True)[1]
+    sums = np.bincount(cluster, share)
     return float((sums**2).sum() * len(sums) / (len(sums) - 1)) if len(sums) > 1 else 0.0
 
 
@@ -99,14 +122,30 @@ def paired(
     Rows are joined by the column `on`, one to one. Raises ValueError naming the frame and an example where one occurs twice or is only
     in one of the two: a comparison on different questions is none.
     """
-    for name, frame in (("first", a), ("second", b)):
-        double = frame[on][frame[on].duplicated()]
-        if len(double):
-            raise ValueError(f"{on} {double.iloc[0]!r} occurs twice in the {name} frame: compare one run with one run")
-    for name, mine, other in (("first", a, b), ("second", b, a)):
-        lone = mine[on][~mine[on].isin(other[on])]
-        if len(lone):
-            raise ValueError(f"{on} {lone.iloc[0]!r} is only in the {name} frame ({len(lone)} of {len(mine)} are): compare the same questions")
-    left = list(dict.fromkeys([on, "value", *clusters, *([strata] if strata else [])]))
-    both = a[left].merge(b[[on, "value"]], on=on, how="inner", validate="one_to_one", suffixes=("", "_b"))
-    return interval(both["value"] - both["value_b"], *(both[c] for c in clusters), level=level, strata=both[strata] if strata else None)
+    left, right = _common(a[on], b[on])
+    places = np.argsort(right, kind="stable")
+    ordered = right[places]
+    if (ordered[1:] == ordered[:-1]).any() or not np.array_equal(np.sort(left), ordered):
+        _refuse(a[on], b[on], left, right)
+    other = b["value"].to_numpy()[places[np.searchsorted(ordered, left)]]
+    return interval(a["value"].to_numpy() - other, *(a[c] for c in clusters), level=level, strata=a[strata] if strata else None)
+
+
+def _refuse(a: pd.Series, b: pd.Series, left: np.ndarray, right: np.ndarray) -> None:
+    """Raise ValueError with what keeps two columns of names, whose codes are `left` and `right`, from being paired."""
+    for name, column, codes in (("first", a, left), ("second", b, right)):
+        double = pd.Series(codes).duplicated().to_numpy()
+        if double.any():
+            raise ValueError(f"{a.name} {column.iloc[int(double.argmax())]!r} occurs twice in the {name} frame: compare one run with one run")
+    for name, column, mine, other in (("first", a, left, right), ("second", b, right, left)):
+        lone = ~np.isin(mine, other)
+        if lone.any():
+            raise ValueError(f"{a.name} {column.iloc[int(lone.argmax())]!r} is only in the {name} frame ({lone.sum()} of {len(mine)} are): compare the same questions")
+
+
+def _common(a: pd.Series, b: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of the names in two columns, the same name the same code."""
+    if isinstance(a.dtype, pd.CategoricalDtype) and a.dtype == b.dtype:
+        return a.cat.codes.to_numpy(), b.cat.codes.to_numpy()
+    codes = pd.factorize(pd.concat([a.astype(object), b.astype(object)]))[0]
+    return codes[: len(a)], codes[len(a) :]

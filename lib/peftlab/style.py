@@ -117,7 +117,7 @@ def ordered(frame: pd.DataFrame, by: Iterable[str] = ("dataset", "method", "conn
     """Rows in the order of the levels of columns `by`; columns that are not there are passed over."""
     by = [c for c in by if c in frame]
     ranks = {c: {level: i for i, level in enumerate(order(c))} for c in by}
-    return frame.sort_values(by, key=lambda s: s.map(ranks[s.name]), kind="stable").reset_index(drop=True) if by else frame
+    return frame.sort_values(by, key=lambda s: s.astype(object).map(ranks[s.name]), kind="stable").reset_index(drop=True) if by else frame
 
 
 def fonts() -> Path:

@@ -7,6 +7,7 @@ of its own, because fine-tuning changes the style of answers and a scorer that g
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -56,6 +57,7 @@ class Metric:
         return self.most == 100
 
 
+@lru_cache(maxsize=2**16)  # many models give the same few answers to a question
 def normalise(text: str) -> str:
     """The first line, stripped, lower-cased, without trailing full stops and articles, its blanks single.
 
@@ -71,6 +73,11 @@ def named(response: str, choices: Iterable[str]) -> str | None:
 
     A choice that lies inside a longer one found at the same place ("cat" in "black cat") does not count as named.
     """
+    return _one_named(response, tuple(choices))
+
+
+@lru_cache(maxsize=2**16)
+def _one_named(response: str, choices: tuple[str, ...]) -> str | None:
     text, found = normalise(response), []
     options = sorted({normalise(c) for c in choices} - {""}, key=len, reverse=True)
     if text in options:
@@ -297,8 +304,7 @@ def _read(predictions: pd.DataFrame, how: Metric) -> list[str | None]:
     """What every response says, by the metric; a question whose accepted answers are yes or no has these choices."""
     parsed = []
     for response, choices, answers, template in zip(*(predictions[c] for c in ("response", "choices", "answers", "template"))):
-        accepted = {normalise(a) for a in answers}
-        closed = tuple(choices) or (YES_NO if accepted <= set(YES_NO) else ())
+        closed = tuple(choices) or (YES_NO if {normalise(a) for a in answers} <= set(YES_NO) else ())
         parsed.append(how.parse(response, closed, template))
     return parsed
 

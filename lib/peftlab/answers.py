@@ -1,0 +1,158 @@
+"""The table of a study's answers: written as its stages come, read back at a few bytes a row."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from peftlab.run import Run
+
+ORIGIN = {"commit": pa.string(), "dirty": pa.bool_(), "processor": pa.string(), "device": pa.string()}  # of the stamp, beside every row
+JUDGED = {"parsed": pa.string(), "outcome": pa.string(), "value": pa.float64(), "metric": pa.string()}  # what a scorer adds to an answer
+GIVEN = {
+    **dict.fromkeys(("example_id", "picture_id", "asset", "template"), pa.string()), "phrasing": pa.int64(), "question": pa.string(),
+    "choices": pa.list_(pa.string()), "answers": pa.list_(pa.string()), "response": pa.string(), "objects": pa.list_(pa.string()), "likelihoods": pa.list_(pa.float64()),
+}  # fmt: skip
+TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+SETS = ("dataset", "test_dataset", "tested_on")  # columns of data sets' names, which are compared with each other
+ROWS = 100_000  # answers to a row group, about
+
+
+def _axes() -> dict[str, pa.DataType]:
+    """The type of every axis as it is resolved: a rate that may be a word is a number then."""
+    kinds = {f.name: get_args(f.type) or (f.type,) for f in fields(Run)}
+    return {name: TYPES[float if float in kind else kind[0]] for name, kind in kinds.items()}
+
+
+ABOUT = {"run": pa.string(), "stage": pa.string(), **_axes(), "tested_on": pa.string(), **ORIGIN}
+SCHEMA = pa.schema({**GIVEN, **JUDGED, **ABOUT})
+
+
+class Writer:
+    """predictions.parquet while it is written: stages are added one after another, and the answers of one lie in one row group."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.waiting, self.rows = file, list[tuple[pd.DataFrame, dict[str, Any]]](), 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, judged: pd.DataFrame, about: dict[str, Any]) -> None:
+        """Add a stage's judged answers and what is said of each of them: run, stage, every axis, data set, origin.
+
+        Raises ValueError on a column that the table does not have.
+        """
+        strange = [name for name in (*judged, *about) if name not in SCHEMA.names]
+        if strange:
+            raise ValueError(f"answers with a column {strange[0]!r}: the table of answers has {', '.join(SCHEMA.names)} (lib/peftlab/answers.py)")
+        self.waiting.append((judged, about))
+        self.rows += len(judged)
+        if self.rows >= ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added since the last time as a row group."""
+        if not self.waiting:
+            return
+        frames, stages = zip(*self.waiting)
+        rows, place = pd.concat(frames, ignore_index=True), np.repeat(np.arange(len(frames)), [len(f) for f in frames])
+        columns = []
+        for part in SCHEMA:
+            if part.name in ABOUT:
+                columns.append(pa.array([about.get(part.name) for about in stages], part.type).take(pa.array(place)))
+            else:
+                columns.append(pa.array(rows[part.name], part.type, from_pandas=True) if part.name in rows else pa.nulls(len(rows), part.type))
+        self._writer = self._writer or pq.ParquetWriter(self.file, SCHEMA, compression="zstd")
+        self._writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=len(rows))
+        self.waiting, self.rows = [], 0
+
+    def close(self) -> None:
+        """Write the rest; where no answer was added there is no file."""
+        self.flush()
+        if self._writer:
+            self._writer.close()
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[Writer]:
+    """A `Writer` that writes its rest at the end of its block; where that fails the file is not whole, and its folder is the caller's to remove."""
+    writer = Writer(file)
+    yield writer
+    writer.close()
+
+
+def read(file: Path) -> pd.DataFrame:
+    """Every answer of a study with its question, what was judged, and every axis: some 80 bytes a row in memory.
+
+    Names, texts and numbers of axes are categories, ordered where they are numbers; ``value`` is a number. The lists of a question
+    (choices, answers, objects) are tuples, one for all rows of the question, which is told by tested_on and example_id. Likelihoods, which
+    only a scorer needs, stay in the file (`row_groups`).
+    """
+    kinds = pq.read_schema(file)
+    with pq.ParquetFile(file, read_dictionary=[part.name for part in kinds if _is_text(part.type)]) as source:
+        columns: dict[str, Any] = {part.name: _column(source, part) for part in kinds if not pa.types.is_list(part.type)}
+        sets = [name for name in SETS if name in columns]
+        known = pd.Index(dict.fromkeys(level for name in sets for level in columns[name].categories))
+        columns |= {name: columns[name].set_categories(known) for name in sets}
+        lists = [part.name for part in kinds if pa.types.is_list(part.type) and part.name != "likelihoods"]
+        columns |= _lists(source, lists, columns["tested_on"], columns["example_id"])
+    return pd.DataFrame({name: columns[name] for name in kinds.names if name in columns}, copy=False)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _column(source: pq.ParquetFile, part: pa.Field) -> Any:
+    """A column of scalars: a category, but for ``value``."""
+    values = source.read(columns=[part.name])[part.name]
+    if part.name == "value":
+        return values.to_numpy()
+    if pa.types.is_null(part.type):
+        return pd.Categorical.from_codes(np.full(len(values), -1, "int8"), pd.Index([], dtype=object))
+    if _is_text(part.type):
+        return values.to_pandas().array
+    codes, levels = pd.factorize(values.to_numpy(), sort=True)
+    return pd.Categorical.from_codes(codes, pd.Index(levels), ordered=True)
+
+
+def _lists(source: pq.ParquetFile, names: list[str], tested_on: pd.Categorical, example_id: pd.Categorical) -> dict[str, np.ndarray]:
+    """Columns of lists as tuples, read from the first row of every question."""
+    places, first = questions(tested_on, example_id)
+    sizes = [source.metadata.row_group(i).num_rows for i in range(source.num_row_groups)]
+    ends = np.cumsum(sizes)
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for i in np.unique(np.searchsorted(ends, first, side="right")) if names else ():
+        here = first[(first >= ends[i] - sizes[i]) & (first < ends[i])] - (ends[i] - sizes[i])
+        table = source.read_row_group(int(i), columns=names)
+        for name in names:
+            found[name] += [None if values is None else tuple(values) for values in table[name].take(pa.array(here)).to_pylist()]
+    shared = {name: np.empty(len(first), dtype=object) for name in names}
+    for name in names:
+        shared[name][:] = found[name]
+    return {name: shared[name][places] for name in names}
+
+
+def questions(tested_on: pd.Categorical, example_id: pd.Categorical) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each row's question, in the order in which questions first occur, and the first row of each."""
+    both = tested_on.codes.astype(np.int64) * len(example_id.categories) + example_id.codes
+    places = pd.factorize(both)[0].astype(np.int32)
+    return places, first_rows(places)
+
+
+def first_rows(places: np.ndarray) -> np.ndarray:
+    """The first row at which each whole number from zero stands."""
+    first = np.empty(int(places.max(initial=-1)) + 1, dtype=np.int64)
+    first[places[::-1]] = np.arange(len(places))[::-1]
+    return first
+
+
+def row_groups(file: Path) -> Iterator[pa.Table]:
+    """The table in its row groups, each with whole stages of it and all columns as they lie in the file."""
+    with pq.ParquetFile(file) as source:
+        for i in range(source.num_row_groups):
+            yield source.read_row_group(i)

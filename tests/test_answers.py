@@ -1,0 +1,132 @@
+"""The table of answers: what is written comes back, in little memory, whatever its row groups."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from peftlab import answers, collected, metrics
+from peftlab.run import Run
+
+ORIGIN = {"commit": "c", "dirty": None, "processor": "p", "device": "cpu"}
+
+
+def judged(run: Run, *, n: int = 4, likelihoods: bool = False) -> pd.DataFrame:
+    """Judged answers to `n` questions of the data set that a run is tested on."""
+    rows = pd.DataFrame(
+        {
+            "example_id": [f"e{i}" for i in range(n)], "picture_id": [f"p{i // 2}" for i in range(n)], "asset": [f"a{i % 3}" for i in range(n)], "template": "which",
+            "phrasing": 1, "question": [f"Which, {i}?" for i in range(n)], "choices": [["cat", "dog", f"c{i}"] for i in range(n)], "answers": [["cat"]] * n,
+            "response": [("cat", "dog", "", f"c{i}")[(i + run.seed) % 4] for i in range(n)],
+        }
+    )  # fmt: skip
+    return metrics.judge(rows.assign(likelihoods=[[-0.1, -0.2, -0.3]] * n) if likelihoods else rows)
+
+
+def about(run: Run) -> dict[str, object]:
+    """What is said of each answer of a run's evaluation."""
+    return {"run": run.id, "stage": "evaluate", **run.resolved(), "tested_on": run.tested_on, **ORIGIN}
+
+
+RUNS = [Run(method="none", seed=0), Run(seed=1), Run(connector="tuned", dataset="scenes", seed=2), Run(seed=3, test_size=None)]
+
+
+GROUPS = {1: 4, 6: 2, 1000: 1}  # by the answers to a row group, how many of those there are of sixteen answers
+
+
+@pytest.fixture(params=GROUPS, ids=lambda n: f"groups_of_{n}")
+def file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four stages of four answers, in row groups of at least so many."""
+    monkeypatch.setattr(answers, "ROWS", request.param)
+    with answers.writing(tmp_path / "predictions.parquet") as written:
+        for i, run in enumerate(RUNS):
+            written.add(judged(run, likelihoods=i == 1), about(run))
+    return tmp_path / "predictions.parquet"
+
+
+def test_what_is_written_comes_back(file: Path) -> None:
+    rows = answers.read(file)
+    assert rows["run"].tolist() == [run.id for run in RUNS for _ in range(4)]
+    expected = pd.concat([judged(run).assign(**about(run)) for run in RUNS], ignore_index=True)
+    for name in expected:
+        found, wanted = ([None if isinstance(v, float) and np.isnan(v) else tuple(v) if isinstance(v, list) else v for v in frame[name].tolist()] for frame in (rows, expected))
+        assert found == wanted, name
+    assert "likelihoods" not in rows and rows["objects"].isna().all()
+    stored = pd.read_parquet(file)
+    assert list(stored) == answers.SCHEMA.names and stored["likelihoods"].notna().sum() == 4
+
+
+def test_a_stage_lies_in_one_row_group(file: Path) -> None:
+    groups = [set(group["run"].to_pylist()) for group in answers.row_groups(file)]
+    assert sum(len(runs) for runs in groups) == len(RUNS), "a run's answers lie in two"
+    assert len(groups) == GROUPS[answers.ROWS]
+
+
+def test_names_are_categories_numbers_are_ordered_and_lists_are_shared(file: Path) -> None:
+    rows = answers.read(file)
+    plain = {"value", "choices", "answers", "objects"}
+    assert {name for name, kind in rows.dtypes.items() if not isinstance(kind, pd.CategoricalDtype)} == plain
+    assert rows["seed"].max() == 3 and (rows["seed"] > 1).sum() == 8 and rows["lr"].isna().sum() == 4
+    assert (rows["tested_on"] == rows["dataset"]).all(), "columns of data sets are compared with each other"
+    assert rows["choices"].iloc[1] is rows["choices"].iloc[5] and rows["choices"].iloc[1] == ("cat", "dog", "c1")
+
+
+def test_a_column_that_the_table_has_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="answers with a column 'mood': the table of answers has example_id"), answers.writing(tmp_path / "x.parquet") as written:
+        written.add(judged(RUNS[0]).assign(mood="good"), about(RUNS[0]))
+    with answers.writing(tmp_path / "none.parquet"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_in_several_row_groups_is_scored_again_like_one(study: Path) -> None:
+    whole = pq.read_table(study / "predictions.parquet")
+    order = np.argsort(pd.factorize(pd.Series(zip(*(whole[c].to_pylist() for c in ("run", "stage", "tested_on", "test_pictures")))))[0], kind="stable")
+    with pq.ParquetWriter(study / "predictions.parquet", whole.schema) as written:
+        for start in range(0, len(order), 60 * 9):
+            written.write_table(whole.take(order[start : start + 60 * 9]))
+    found = collected.rescore("smoke", scorer=metrics)
+    assert found.answers == 0 and found.changes.empty and pq.read_metadata(study / "predictions.parquet").num_row_groups > 5
+    assert pq.read_table(study / "predictions.parquet").equals(whole.take(order))
+    pq.write_table(whole, study / "predictions.parquet", row_group_size=100)
+    with pytest.raises(ValueError, match="lie in two row groups of predictions.parquet: collect the study again"):
+        collected.rescore("smoke", scorer=metrics)
+    assert pq.read_table(study / "predictions.parquet").equals(whole)
+
+
+MEASURED = """
+import json, sys
+from pathlib import Path
+from peftlab import answers, estimates, provenance
+warm = answers.read(Path(sys.argv[2]))
+estimates.scores(warm), estimates.forgetting(warm)
+del warm
+start = provenance._peak() if not provenance._reset_peak() else int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+with provenance.Clock() as clock:
+    rows = answers.read(Path(sys.argv[1]))
+    held = int(rows.memory_usage().sum())
+    found = len(estimates.scores(rows)), len(estimates.forgetting(rows))
+print(json.dumps({"rows": len(rows), "held": held, "taken": clock.peak_memory_bytes - start, "found": found}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a block is read from /proc")
+def test_memory_of_a_study_is_bounded_by_its_rows(tmp_path: Path) -> None:
+    """Ten million answers must fit in 4 GB: 400 bytes each, reading and averaging together."""
+    small, large = tmp_path / "small.parquet", tmp_path / "large.parquet"
+    for file, seeds in ((small, 1), (large, 25)):
+        with answers.writing(file) as written:
+            for dataset in ("scenes", "facts", "titles", "icons_choice"):
+                for run in (Run(dataset=dataset, method=m, seed=s, test_dataset=t) for m in ("none", "lora") for s in range(seeds) for t in ("scenes", "facts", "titles", "icons_choice", "science")):
+                    written.add(judged(run, n=200), about(run))
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(large), str(small)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["rows"] == 200_000 and found["found"] == [8, 4 * 2 * 9]
+    assert found["held"] / found["rows"] < 130
+    assert found["taken"] / found["rows"] < 350, "bytes a row"
