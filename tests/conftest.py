@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,21 @@ import pytest
 def sizes() -> dict[str, int]:
     """By method, a size that fits the tiny models' width where the card's does not."""
     return {"vera": 8, "oft": 4, "miss": 4, "randlora": 4, "fourierft": 12}
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., bool]:
+    """A function that says whether something comes true within some seconds."""
+
+    def wait(holds: Callable[[], object], *, seconds: float = 20) -> bool:
+        end = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    return wait
 
 
 @pytest.fixture

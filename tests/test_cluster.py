@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +36,7 @@ def run(method: str, steps: int = 3, **axes: object) -> Run:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
+def nodes(eventually: Callable[..., bool]) -> Iterator[Any]:
     """A cluster whose head does no work, and two nodes of a core each; nothing of it is left."""
     from ray.cluster_utils import Cluster
 
@@ -49,7 +48,7 @@ def nodes() -> Iterator[Any]:
     made.wait_for_nodes()
     yield made
     made.shutdown()
-    assert eventually(lambda: set(left()) <= set(others)), f"processes of the cluster are left: {left()}"
+    assert eventually(lambda: set(left()) <= set(others), seconds=30), f"processes of the cluster are left: {left()}"
 
 
 def left() -> list[psutil.Process]:
@@ -60,16 +59,6 @@ def left() -> list[psutil.Process]:
 def answers(of: Run) -> pd.DataFrame:
     """What a run answered."""
     return pd.read_parquet(records.stage_folder(of, "evaluate") / "predictions.parquet")
-
-
-def eventually(holds: Callable[[], object], *, seconds: float = 30) -> bool:
-    """Whether something comes true within some seconds."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def alive(process: psutil.Process) -> bool:
@@ -110,7 +99,7 @@ grids: [{method: [none, lora, ia3]}]
 """
 
 
-def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes: Any, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes: Any, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., bool]) -> None:
     runs = [run("none", 60), run("lora", 60), run("ia3", 60)]
     alone = tmp_path / "alone"
     shutil.copytree(tiny_data / "prepared", alone / "prepared")
@@ -127,7 +116,7 @@ def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes
         finally:
             executor.kill()
     assert said.splitlines()[-1] == "5 done, 1 skipped, 0 failed, 0 blocked, 0 stale", said
-    assert eventually(lambda: not any(alive(p) for p in processes)), "a process outlives its node"
+    assert eventually(lambda: not any(alive(p) for p in processes), seconds=30), "a process outlives its node"
     assert not list(paths.runs().rglob(".*")), "something of the lost stages is left"
     assert not list(paths.runs().rglob("*.failure.json"))
 
@@ -149,7 +138,7 @@ def test_what_fails_on_a_node_is_recorded_here_and_the_others_go_on(nodes: Any, 
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(tiny_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cluster, "_prepare_here", None)  # nothing may come that far
+    monkeypatch.setattr(execute, "advance", None)  # nothing may come that far
     for more, said in ((["127.0.0.1:1"], "no Ray cluster answers at '127.0.0.1:1'"), (["ray://127.0.0.1:1"], "no Ray cluster answers"), (["auto", "--threads", "0"], "--threads is 0"), (["auto", "--gpus", "-1"], "--gpus is -1")):
         assert __main__.main(["run", "smoke", "--on", *more]) == 2
         assert said in capsys.readouterr().err
@@ -169,7 +158,7 @@ def test_what_is_lost_is_sent_again_a_few_times_and_what_does_not_fit_is_not(tin
         raise next(ends)
 
     answering = SimpleNamespace(wait=lambda given, timeout: (given, []), get=get, exceptions=ray.exceptions)
-    sent, again = cluster._Sent(answering, 1, None), []
+    sent, again = cluster._Sent(answering, 1, None, None), []
     monkeypatch.setattr(sent, "send", lambda task, held: again.append(sent.running.update({task.folder: (task, held, object())})))
     for times, what, memory in ((cluster.TRIES, f"the cluster lost {task.name} {cluster.TRIES + 1} times", False), (0, f"{task.name} does not fit", True)):
         again.clear()

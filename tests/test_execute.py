@@ -161,7 +161,7 @@ grids: [{method: [lora, ia3]}]
 """
 
 
-def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., bool]) -> None:
     first, second = (run(method=m, steps=40) for m in ("lora", "ia3"))
     grid = tmp_path / "interrupted.yaml"
     grid.write_text(GRID)
@@ -205,7 +205,7 @@ def test_a_cold_kernel_and_an_empty_cache_give_the_same_numbers(tiny_data: Path,
         pd.testing.assert_frame_equal(warm, cold, check_exact=True)
 
 
-def test_two_workers_share_a_grid_and_die_with_their_executor(tiny_data: Path, tmp_path: Path) -> None:
+def test_two_workers_share_a_grid_and_die_with_their_executor(tiny_data: Path, tmp_path: Path, eventually: Callable[..., bool]) -> None:
     """Each is killed in its first run; a second call, of two workers again, completes the grid."""
     grid = tmp_path / "interrupted.yaml"
     grid.write_text(GRID)
@@ -243,16 +243,6 @@ def test_as_many_workers_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         __main__._workers(0)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/nvidia-smi")
     assert __main__._workers(None) == 1
-
-
-def eventually(holds: Callable[[], object], *, seconds: float = 20) -> bool:
-    """Whether something comes true within some seconds."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # ---------------------------------------------------------------- disasters

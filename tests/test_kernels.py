@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,16 +23,6 @@ def ran(*sources: str) -> list[str]:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     NotebookClient(notebook, kernel_name="python3", kernel_manager_class=kernels.WarmKernelManager, timeout=120).execute()
     return ["".join(o.get("text", "") or ",".join(o.get("data", {})) for o in cell.outputs).strip() for cell in notebook.cells]
-
-
-def eventually(holds: Callable[[], bool], *, seconds: float = 20) -> bool:
-    """Whether something comes true within some seconds."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def gone(pid: int) -> bool:
@@ -83,7 +72,7 @@ def test_a_kernel_that_is_killed_is_dead_with_its_signal() -> None:
     assert kernel.wait() == -signal.SIGKILL == kernels.last_exit()
 
 
-def test_kernels_die_with_their_server() -> None:
+def test_kernels_die_with_their_server(eventually: Callable[..., bool]) -> None:
     parent = kernels.ForkServer()
     pid = parent.ask(fork=["-f", str(parent.folder / "alone.json")], environment=dict(os.environ), cwd="/")
     assert not gone(pid)
@@ -104,7 +93,7 @@ time.sleep(600)
 """
 
 
-def test_no_kernel_outlives_a_sigkill_of_the_executor() -> None:
+def test_no_kernel_outlives_a_sigkill_of_the_executor(eventually: Callable[..., bool]) -> None:
     with subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True) as executor:
         server, kernel, folder = executor.stdout.readline().split()
         assert not gone(int(server)) and not gone(int(kernel)) and Path(folder).exists()

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +44,18 @@ def run_grid(study: Study, address: str, *, again_stale: bool = False, threads: 
     for task in tasks:
         records.sealed(task.folder) if task.stage != "prepare" else None
     with _connected(ray, address), Board(study, tasks, outcomes, live=live, workers=_slots(ray, threads)) as board:
-        _prepare_here(tasks, states, outcomes, board)
-        sent = _Sent(ray, threads, gpus)
+        execute.advance([task for task in tasks if task.stage == "prepare"], states, outcomes, board)
+        sent = _Sent(ray, threads, gpus, provenance.commit())
         while len(outcomes) < len(tasks):
-            before = len(outcomes), len(sent.running)
+            settled, room = len(outcomes), QUEUED * _slots(ray, threads)  # a cluster may grow
             for task in tasks:
-                if task.folder not in outcomes and task.folder not in sent.running and len(sent.running) < QUEUED * _slots(ray, threads):
+                if task.folder not in outcomes and task.folder not in sent.running and len(sent.running) < room:
                     _advance(task, states, outcomes, board, sent, again_stale=again_stale)
             for task, held, facts, data, seconds in sent.back():
                 with held:
                     _settle(task, states, board, facts, data, seconds)
             sent.forget({need for task in tasks if task.folder not in outcomes for need in task.needs})
-            if not sent.running and before == (len(outcomes), 0):
+            if not sent.running and len(outcomes) == settled:
                 board.show("waiting for another process")
                 time.sleep(WAIT)
     counts = Counter(outcomes.values())
@@ -100,14 +99,6 @@ def _slots(ray: Any, threads: int) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1) // threads))
 
 
-def _prepare_here(tasks: list[Task], states: States, outcomes: dict[Path, str], board: Board) -> None:
-    """Prepare the data sets on this machine, which has the user's own and the hub's; waits for another executor that does."""
-    waiting = [task for task in tasks if task.stage == "prepare"]
-    while waiting := [task for task in waiting if not execute.advance(task, states, outcomes, board)]:
-        board.show(f"waiting for another process: {waiting[0].name}")
-        time.sleep(WAIT)
-
-
 def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, sent: "_Sent", *, again_stale: bool) -> None:
     """Settle a stage that needs nothing done, or send it to the cluster; leave it where what it reads is not there yet or another executor has it."""
     if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
@@ -132,7 +123,7 @@ def _settle(task: Task, states: States, board: Board, facts: dict[str, Any] | No
     if data:
         _unpack(data, task.folder.parent)
     if facts is None and states.of(task) != "finished":
-        facts = _failure(f"{task.name} came back, but is not a finished stage of what is here: is data/bases of that node as it is here?")
+        facts = _lost(f"{task.name} came back, but is not a finished stage of what is here: is data/bases of that node as it is here?")
     if facts is None:
         board.settle(task, "done", seconds=seconds)
     else:
@@ -140,9 +131,9 @@ def _settle(task: Task, states: States, board: Board, facts: dict[str, Any] | No
         board.settle(task, "failed", facts["what"])
 
 
-def _failure(what: str, *, error: str = "", memory: bool = False) -> dict[str, Any]:
-    """As `execute.StageFailed` says of a notebook, of what went wrong around one."""
-    return {"what": what, "where": "the cluster", "cell": None, "error": error or what, "out_of_memory": memory, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+def _lost(what: str, **more: Any) -> dict[str, Any]:
+    """What is recorded of a stage whose notebook cannot say why it failed."""
+    return execute.StageFailed(what, where="the cluster", **more).facts
 
 
 @dataclass
@@ -152,6 +143,7 @@ class _Sent:
     ray: Any
     threads: int
     gpus: float | None
+    commit: str | None  # the caller's
     running: dict[Path, tuple[Task, contextlib.ExitStack, Any]] = field(default_factory=dict)
     packed: dict[Path, tuple[str, Any]] = field(default_factory=dict)
     lost: Counter[Path] = field(default_factory=Counter)
@@ -165,7 +157,7 @@ class _Sent:
         inputs = [(_place(need), *self.packed[need]) for need in task.needs]
         share = (1.0 if self.gpus is None else self.gpus) if self.ray.cluster_resources().get("GPU") else 0
         perform = self.ray.remote(num_cpus=self.threads, num_gpus=share, max_retries=0)(_perform).options(name=task.name)  # Ray would try what does not fit for ever
-        self.running[task.folder] = task, held, perform.remote(task.run.axes(), task.stage, inputs, _own_cards(), provenance.commit(), self.threads)
+        self.running[task.folder] = task, held, perform.remote(task.run.axes(), task.stage, inputs, _own_cards(), self.commit, self.threads)
 
     def back(self) -> Iterator[tuple[Task, contextlib.ExitStack, dict[str, Any] | None, bytes, float | None]]:
         """What came back by now, waiting a little: the stage, its lock, why it failed (or None), the bytes of what it wrote, its seconds.
@@ -180,15 +172,15 @@ class _Sent:
             try:
                 facts, data, seconds = self.ray.get(reference)
             except self.ray.exceptions.RayTaskError as error:
-                facts = _failure(f"{task.name} failed on its node: {error.cause}", error=str(error))
+                facts = _lost(f"{task.name} failed on its node: {error.cause}", error=str(error))
             except self.ray.exceptions.OutOfMemoryError as error:
-                facts = _failure(f"{task.name} does not fit: its node had no memory left", error=str(error), memory=True)
+                facts = _lost(f"{task.name} does not fit: its node had no memory left", error=str(error), out_of_memory=True)
             except self.ray.exceptions.RayError as error:
                 self.lost[task.folder] += 1
                 if self.lost[task.folder] <= TRIES:
                     self.send(task, held)
                     continue
-                facts = _failure(f"the cluster lost {task.name} {TRIES + 1} times", error=str(error))
+                facts = _lost(f"the cluster lost {task.name} {TRIES + 1} times", error=str(error))
             yield task, held, facts, data, seconds
 
     def forget(self, needed: set[Path]) -> None:

@@ -61,22 +61,22 @@ class Averaged:
         rows = self.rows[list(dict.fromkeys([*by, *self.rows.columns.intersection(HELD, sort=False), "seed", "metric", "value", "outcome"]))].iloc[places]
         cell, first = _grouped(rows, by)
         keys = [tuple(key) for key in rows[list(by)].iloc[first].astype(object).itertuples(index=False)]
-        name = lambda i: " / ".join(map(str, keys[i]))  # noqa: E731
+        named = [" / ".join(map(str, key)) for key in keys]
         for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
             codes = _codes(rows[axis])
             other = codes != codes[first][cell]
             if other.any():
                 mixed = cell[other].min()
-                raise ValueError(f"{name(mixed)} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
+                raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
         numbers, own = self.questions
         one = pd.factorize(cell * len(own) + numbers[places])[0]  # a question of a cell
         seed, start, asked = pd.factorize(_codes(rows["seed"]))[0], answers.first_rows(one), np.bincount(one)
         met, seeds = _seeds(one, seed), _seeds(cell, seed)
         of = cell[start]
         if (met < asked).any():
-            raise ValueError(f"{name(of[met < asked][0])} has a question twice for one seed: a study asks each once")
+            raise ValueError(f"{named[of[met < asked][0]]} has a question twice for one seed: a study asks each once")
         if (asked != seeds[of]).any():
-            raise ValueError(f"{name(of[asked != seeds[of]][0])} asks some questions of some seeds only: use one test_size for the whole study")
+            raise ValueError(f"{named[of[asked != seeds[of]][0]]} asks some questions of some seeds only: use one test_size for the whole study")
         order = np.argsort(of, kind="stable")
         means = {"value": np.bincount(one, rows["value"].to_numpy()), "unparsed": np.bincount(one, (rows["outcome"] == "unparsed").to_numpy())}
         merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
@@ -376,12 +376,9 @@ def forgetting(predictions: Predictions) -> pd.DataFrame:
     """
     once = _once(predictions)
     right, none = _is(once.rows, stage="evaluate", test_pictures="true", train_pictures="true"), _is(once.rows, method="none")
-    apart: dict[tuple[str, ...], list[_Asked]] = {}
-    for key, one in _each(once, right & none, [*ARM[:3], "tested_on", "dataset", "test_size"]):
-        apart.setdefault(key[:5], []).append(one)
     bare: dict[tuple[str, ...], list[_Asked]] = {}
-    for key, several in apart.items():
-        bare.setdefault(key[:4], []).extend(several)
+    for key, one in _each(once, right & none, [*ARM[:3], "tested_on", "dataset", "test_size"]):
+        bare.setdefault(key[:4], []).append(one)
     tuned: dict[tuple[str, ...], dict[str, _Asked]] = {}
     for key, one in _each(once, right & ~none, [*ARM, "tested_on"]):
         tuned.setdefault(key[:-1], {})[key[-1]] = one
@@ -533,7 +530,7 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
     whole, rows = _rows(predictions), []
     right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation="none")
     probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
-    for (model, method, connector, dataset), mine in probe.groupby(["model", "method", "connector", "dataset"], sort=False):
+    for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
         rows += [] if method == "none" and row in rows else [row]
     for model, mine in probe.groupby("model", sort=False):

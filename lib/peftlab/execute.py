@@ -23,11 +23,18 @@ WAIT = 1.0  # seconds between looks at a stage that another executor is running
 
 
 class StageFailed(RuntimeError):
-    """A notebook that did not finish its stage: `facts` is what failure.json says of it."""
+    """A notebook that did not finish its stage: `facts` is what failure.json says of it.
 
-    def __init__(self, **facts: Any) -> None:
-        super().__init__(facts["what"])
-        self.facts = facts
+    `where` is the notebook, or what else failed, `error` what was raised (`what` itself unless given) and `when` in UTC (now unless given).
+    """
+
+    def __init__(self, what: str, *, where: str, cell: str | None = None, error: str | None = None, out_of_memory: bool = False, when: str | None = None) -> None:
+        super().__init__(what)
+        self.facts = {"what": what, "where": where, "cell": cell, "error": error or what, "out_of_memory": out_of_memory, "when": when or _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def execute(notebook: str | Path, run: Run, output: Path, *, again: bool = False) -> None:
@@ -58,7 +65,7 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
 
     output.parent.mkdir(parents=True, exist_ok=True)
     killed = _killed_for_memory()
-    facts = {"where": source.name, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    began = _now()
     try:
         papermill.execute_notebook(
             source, output, parameters=parameters, progress_bar=False, start_timeout=300, iopub_timeout=60,
@@ -67,21 +74,22 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
     except papermill.PapermillExecutionError as error:
         cell, text = _failing_cell(output), f"{error.ename}: {error.evalue}"
         what = f"cell {cell} of {source.name} raised {text.splitlines()[0][:300]}"
-        raise StageFailed(what=what, cell=cell, error=text, out_of_memory=_speaks_of_memory(text), **facts) from error
+        raise StageFailed(what, where=source.name, cell=cell, error=text, out_of_memory=_speaks_of_memory(text), when=began) from error
     except Exception as error:  # a dead kernel, one that never answered: whatever it is, it is recorded and others go on
         cell, memory, code = _failing_cell(output), _killed_for_memory() > killed, kernels.last_exit()
         ended = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         dead = f"the kernel of {source.name} died in cell {cell}{ended}{': the system had no memory left' if memory else ''}"
         what = dead if isinstance(error, DeadKernelError) else f"{source.name} stopped in cell {cell}: {error}"
-        raise StageFailed(what=what, cell=cell, error=f"{type(error).__name__}: {error}", out_of_memory=memory, **facts) from error
+        raise StageFailed(what, where=source.name, cell=cell, error=f"{type(error).__name__}: {error}", out_of_memory=memory, when=began) from error
 
 
 def _failing_cell(output: Path) -> str | None:
     """The id of the cell that raised, else of the last one that was begun; None where the copy does not say."""
     try:
-        cells, begun = nbformat.read(output, as_version=4).cells, None
+        cells = nbformat.read(output, as_version=4).cells
     except (OSError, ValueError):  # not there, or cut off where the disk was full
         return None
+    begun = None
     for cell in cells:
         if any(o.output_type == "error" for o in cell.get("outputs", [])):
             return cell.id
@@ -121,17 +129,22 @@ def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, bega
     if any(states.of(task) != "finished" for task in tasks):
         kernels.warm_up()
     with Board(study, tasks, outcomes, live=live and sys.stdout.isatty(), workers=workers) as board:
-        waiting = tasks
-        while waiting:
-            before, waiting = len(waiting), [task for task in waiting if not advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
-            if len(waiting) == before:
-                board.show(f"waiting for another process: {waiting[0].name}")
-                time.sleep(WAIT)
+        advance(tasks, states, outcomes, board, again_stale=again_stale, began=began)
     counts = Counter(outcomes.values())
     return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
-def advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool = False, began: float | None = None) -> bool:
+def advance(tasks: list[Task], states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool = False, began: float | None = None) -> None:
+    """Settle tasks in their order, on this machine; what another executor holds is waited for at the end. `began` as for `run_grid`."""
+    waiting = tasks
+    while waiting:
+        before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
+        if len(waiting) == before:
+            board.show(f"waiting for another process: {waiting[0].name}")
+            time.sleep(WAIT)
+
+
+def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool, began: float | None) -> bool:
     """Settle a task's outcome; False where that must wait for another process."""
     if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
         return board.settle(task, "blocked")
@@ -168,8 +181,7 @@ def _execute(task: Task, states: States, *, again: bool) -> None:
     execute(NOTEBOOKS[task.stage], task.run, task.copy, again=again)
     if states.of(task) != "finished":
         name = f"{NOTEBOOKS[task.stage]}.ipynb"
-        what = f"{name} ran to its end, but {task.folder} is not a finished stage"
-        raise StageFailed(what=what, where=name, cell=None, error=what, out_of_memory=False, when=datetime.now(UTC).isoformat(timespec="seconds"))
+        raise StageFailed(f"{name} ran to its end, but {task.folder} is not a finished stage", where=name)
 
 
 # ---------------------------------------------------------------- the parameters cells
