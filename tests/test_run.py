@@ -86,7 +86,7 @@ def test_a_cell_becomes_a_run_and_a_misspelt_axis_stops_it() -> None:
 def test_resolved_puts_the_cards_numbers_in_place() -> None:
     run = Run(method="lora", connector="tuned", lr="paper")
     resolved = run.resolved()
-    assert (resolved["size"], resolved["lr"], resolved["connector_lr"], resolved["test_dataset"]) == (16, 2e-4, 3e-3, "icons_choice")
+    assert (resolved["size"], resolved["lr"], resolved["connector_lr"], resolved["test_dataset"]) == (16, 2e-4, 1e-3, "icons_choice")
     assert Run(method="none").resolved()["steps"] == 0
     assert Run().resolved()["connector_lr"] is None
     assert set(resolved) == {f.name for f in dataclasses.fields(Run)}

@@ -130,7 +130,7 @@ ABSENT: dict[str, str] = {
     "qlora": "it is lora with quantisation nf4",
 }
 
-CONNECTOR_LR = 3e-3  # pocket default of the connector's own parameter group; Zhou et al. use 2e-5
+CONNECTOR_LR = 1e-3  # pocket default of the connector's own parameter group; Zhou et al. use 2e-5
 CONNECTOR_LR_PAPER = 2e-5
 
 
