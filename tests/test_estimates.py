@@ -180,7 +180,7 @@ def test_a_cell_that_mixes_axes_is_refused(answers: pd.DataFrame) -> None:
 
 def test_definitions_and_data_come_from_what_ran(answers: pd.DataFrame, study: Path) -> None:
     methods = estimates.definitions(answers, collected.read_results("smoke").costs).set_index("method")
-    assert methods.loc["lora", ["size_name", "size", "lr", "connector_lr", "trainable_llm"]].tolist() == ["rank", 16, 1e-3, 3e-3, 2_900_000]
+    assert methods.loc["lora", ["size_name", "size", "lr", "connector_lr", "trainable_llm"]].tolist() == ["rank", 16, 1e-3, 1e-3, 2_900_000]
     assert pd.isna(methods.loc["none", "lr"])
     sets = estimates.data(answers).set_index("dataset")
     assert sets.loc["scenes", ["asked", "pictures", "assets", "group"]].tolist() == [60, 30, 17, "seen"]

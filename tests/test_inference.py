@@ -120,7 +120,8 @@ def test_likelihoods_of_choices_are_those_of_one_at_a_time(method: str, cache: o
     examples = drawn(24)
     run = run_of(method)
     model, loaded = loud(run)
-    found = inference.choose(model, loaded, examples, run)
+    answers, found = inference.answer_and_choose(model, loaded, examples, run, max_new_tokens=5)
+    assert answers == inference.answer(model, loaded, examples, run, max_new_tokens=5) and len(set(answers)) > 3
     for example, values in zip(examples, found, strict=True):
         assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
     assert len({v.index(max(v)) for v in found if v}) > 1
@@ -131,7 +132,7 @@ def test_likelihoods_of_every_family(name: str, cache: object) -> None:
     examples = drawn(6)
     run = run_of("lora", model=name)
     model, loaded = loud(run)
-    for example, values in zip(examples, inference.choose(model, loaded, examples, run), strict=True):
+    for example, values in zip(examples, inference.answer_and_choose(model, loaded, examples, run)[1], strict=True):
         assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
 
 
@@ -158,4 +159,4 @@ def test_the_passages_are_some_kilobytes_of_named_origin() -> None:
 def test_no_choices_are_no_likelihoods(cache: object) -> None:
     run = run_of("none")
     model, loaded = loud(run)
-    assert inference.choose(model, loaded, [replace(e, choices=()) for e in drawn(3)], run) == [None] * 3
+    assert inference.answer_and_choose(model, loaded, [replace(e, choices=()) for e in drawn(3)], run)[1] == [None] * 3

@@ -1,12 +1,14 @@
 """Answers: batched by length, greedy, deterministic; how likely each of a question's choices is; and the loss on plain text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import Cache
 
 from peftlab import features, loading
 from peftlab.models import Loaded
@@ -14,6 +16,7 @@ from peftlab.records import Example
 from peftlab.run import Run
 
 BATCH = 64
+CHOSEN = 16  # prompts read at once where their choices are wanted too: a cache for every choice of each
 
 
 def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, max_new_tokens: int = 12) -> list[str]:
@@ -22,75 +25,77 @@ def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
     Prompts are sorted by length and left-padded within a batch, which `generate` masks and numbers around for every method, the
     prefix's tokens included (a test holds this). Raises ValueError on no examples.
     """
+    return answer_and_choose(model, loaded, [replace(e, choices=()) for e in examples], run, max_new_tokens=max_new_tokens)[0]
+
+
+def answer_and_choose(
+    model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, max_new_tokens: int = 12
+) -> tuple[list[str], list[list[float] | None]]:
+    """The greedy answer to each example, as `answer` gives it, and how likely the model takes each of its choices to be.
+
+    A likelihood is the mean log-probability, in nats, of the choice's tokens and the end of turn; None in place of the list for a question
+    without choices. Nothing is generated for it, so that an answer that is known is told from one that is well put. A prompt is read once
+    for both; prompts of one length are read together, which needs no padding before a choice. Raises ValueError on no examples.
+    """
     if not examples:
         raise ValueError("answer was given no examples")
     pictures = features.encode(loaded, [e.image for e in examples])
-    tokenizer = loaded.processor.tokenizer
     prompts = [pictures.tokens(example.image, example.question) for example in examples]
-    order = sorted(range(len(examples)), key=lambda place: len(prompts[place]["input_ids"]))
+    answers, likelihoods = [""] * len(examples), [None] * len(examples)
+    model.eval()
+    for places in _batches(examples, [len(prompt["input_ids"]) for prompt in prompts]):
+        inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
+        found = _read(model, loaded, inputs, [examples[p].choices for p in places], run, max_new_tokens)
+        for place, text, values in zip(places, *found, strict=True):
+            answers[place], likelihoods[place] = text, values
+    return answers, likelihoods
+
+
+def _batches(examples: Sequence[Example], lengths: list[int]) -> Iterator[list[int]]:
+    """The places of examples that are read together: without choices of similar length, with choices of the same."""
+    order = sorted(range(len(examples)), key=lengths.__getitem__)
+    several = [(BATCH, [p for p in order if not examples[p].choices])]
+    several += [(CHOSEN, list(same)) for _, same in groupby((p for p in order if examples[p].choices), key=lengths.__getitem__)]
+    for size, places in several:
+        yield from (places[start : start + size] for start in range(0, len(places), size))
+
+
+def _read(
+    model: nn.Module, loaded: Loaded, inputs: dict[str, torch.Tensor], choices: list[tuple[str, ...]], run: Run, max_new_tokens: int
+) -> tuple[list[str], list[list[float] | None]]:
+    """Answers to a batch of prompts and the likelihoods of their choices, which all of them have or none."""
+    tokenizer, device, length = loaded.processor.tokenizer, next(model.parameters()).device, inputs["input_ids"].shape[1]
     ends = model.generation_config.eos_token_id
     ends = sorted({loaded.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
-    device = next(model.parameters()).device
-    answers = [""] * len(examples)
-    model.eval()
-    for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
-        inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
-        length = inputs["input_ids"].shape[1]
-        with torch.no_grad(), loading.autocast(run, device):
-            out = model.generate(
-                **{name: tensor.to(device) for name, tensor in inputs.items()},
-                max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad,
-            )  # fmt: skip
-        for place, text in zip(places, tokenizer.batch_decode(out[:, length:], skip_special_tokens=True), strict=True):
-            answers[place] = text.strip()
-    return answers
+    with torch.no_grad(), loading.autocast(run, device):
+        out = model.generate(
+            **{name: tensor.to(device) for name, tensor in inputs.items()},
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad, return_dict_in_generate=True, output_logits=any(choices),
+        )  # fmt: skip
+        texts = [text.strip() for text in tokenizer.batch_decode(out.sequences[:, length:], skip_special_tokens=True)]
+        if not any(choices):
+            return texts, [None] * len(texts)
+        out.past_key_values.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
+        options = [[[*tokenizer(choice, add_special_tokens=False)["input_ids"], loaded.end] for choice in several] for several in choices]
+        return texts, _likelihoods(model, out.past_key_values, out.logits[0], options)
 
 
-def choose(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run) -> list[list[float] | None]:
-    """How likely the model takes each choice of a question to be: the mean log-probability, in nats, of the choice's tokens and the end of turn.
+def _likelihoods(model: nn.Module, cache: Cache, following: torch.Tensor, options: list[list[list[int]]]) -> list[list[float]]:
+    """Mean log-probability of every option's tokens after its prompt, which `cache` holds; `options` are token lists for each prompt.
 
-    None for a question without choices. Nothing is generated, so that an answer that is known is told from one that is well put. The prompt
-    is read once for all its choices; prompts of one length are read together, which needs no padding before a choice.
+    ``following`` (prompts, vocabulary) are the logits of the first token after the prompt.
     """
-    if not any(e.choices for e in examples):
-        return [None] * len(examples)
-    pictures = features.encode(loaded, [e.image for e in examples])
-    tokenizer, device = loaded.processor.tokenizer, next(model.parameters()).device
-    prompts = {place: pictures.tokens(e.image, e.question) for place, e in enumerate(examples) if e.choices}
-    found: list[list[float] | None] = [None] * len(examples)
-    model.eval()
-    order = sorted(prompts, key=lambda place: len(prompts[place]["input_ids"]))
-    for _, same in groupby(order, key=lambda place: len(prompts[place]["input_ids"])):
-        places = list(same)
-        for start in range(0, len(places), CHOSEN):
-            part = places[start : start + CHOSEN]
-            options = [[[*tokenizer(choice, add_special_tokens=False)["input_ids"], loaded.end] for choice in examples[p].choices] for p in part]
-            inputs = pictures.batch([prompts[p] for p in part], [examples[p].image for p in part])
-            with torch.no_grad(), loading.autocast(run, device):
-                for place, values in zip(part, _likelihoods(model, {n: t.to(device) for n, t in inputs.items()}, options), strict=True):
-                    found[place] = values
-    return found
-
-
-CHOSEN = 16  # prompts read at once for their choices
-
-
-def _likelihoods(model: nn.Module, inputs: dict[str, torch.Tensor], options: list[list[list[int]]]) -> list[list[float]]:
-    """Mean log-probability of every option's tokens after its prompt; `inputs` are prompts of one length, `options` some token lists for each."""
-    read = model(**inputs, use_cache=True, logits_to_keep=1)
-    owner = torch.tensor([row for row, several in enumerate(options) for _ in several], device=inputs["input_ids"].device)
+    owner = torch.tensor([row for row, several in enumerate(options) for _ in several], device=following.device)
     flat = [ids for several in options for ids in several]
     longest = max(map(len, flat))
     ids, there = torch.zeros(len(flat), longest, dtype=torch.int64), torch.zeros(len(flat), longest, dtype=torch.bool)
     for row, tokens in enumerate(flat):
         ids[row, : len(tokens)], there[row, : len(tokens)] = torch.tensor(tokens), True
     ids, there = ids.to(owner.device), there.to(owner.device)
-    cache = read.past_key_values
     cache.batch_select_indices(owner)
-    logits = read.logits[owner, -1:].float()  # (options, 1, vocabulary)
+    logits = following[owner, None].float()  # (options, 1, vocabulary)
     if longest > 1:
-        before = torch.ones(len(flat), cache.get_seq_length(), dtype=torch.int64, device=owner.device)  # a method's own tokens are in the cache
+        before = torch.ones(len(flat), cache.get_seq_length(), dtype=torch.int64, device=owner.device)
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         places = _places(inner, owner, before.shape[1], longest - 1)
         more = inner(input_ids=ids[:, :-1], attention_mask=torch.cat([before, there[:, :-1].long()], 1), past_key_values=cache, use_cache=True, **places)
