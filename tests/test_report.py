@@ -390,6 +390,15 @@ def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: p
     assert (project / "report" / "template.md").exists()
 
 
+def test_a_study_without_answers_publishes_its_results_alone(project: Path) -> None:
+    before = {p.name for p in (project / "report").iterdir()}
+    for name in ("predictions.parquet", "scores.csv", "texts.csv"):
+        (paths.results() / "smoke" / name).unlink()
+    assert report.publish("smoke") == [paths.published_results() / "smoke"]
+    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"costs.csv", "provenance.json"}
+    assert {p.name for p in (project / "report").iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"scored": {"commit": "0", "dirty": True}}, "scored again by uncommitted code"), ({"stages": 1}, "is of other results")],

@@ -358,6 +358,7 @@ def publish(study: str) -> list[Path]:
     """Copy what `build` made of `study`, its results and its figures to their tracked places; returns the folders written.
 
     The report of `MAIN` is report/study.html and .pdf with its facts, that of another study is named after it; figures/ holds the main study's.
+    A study without answers has no report: its results are all there is.
 
     Refused, with nothing written, unless library, notebooks and lock file are committed, and the results come from committed
     code of the present protocol; and where the files are larger than what the repository is to hold.
@@ -373,17 +374,21 @@ def publish(study: str) -> list[Path]:
         raise ValueError(f"results of {study!r} were scored again by uncommitted code: rescore them from a clean commit")
     if origins["protocol"] != [PROTOCOL]:
         raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
-    if collected.read_facts(study)["provenance"] != {"study": study, **origins}:
-        raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
-    made = {paths.build() / name: name if study == MAIN else f"{study}{Path(name).suffix}" for name in ("study.html", "study.pdf", "facts.json")}
-    drawn = sorted((paths.build() / "figures").iterdir())
+    made, drawn = {}, []
+    if (results / "predictions.parquet").exists():
+        if collected.read_facts(study)["provenance"] != {"study": study, **origins}:
+            raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
+        made = {paths.build() / name: name if study == MAIN else f"{study}{Path(name).suffix}" for name in ("study.html", "study.pdf", "facts.json")}
+        drawn = sorted((paths.build() / "figures").iterdir())
     tidy = sorted(p for p in results.iterdir() if p.is_file())
     for what, files in (("results", tidy), ("report and figures", [*made, *drawn])):
         size = sum(f.stat().st_size for f in files)
         if size > LIMITS[what]:
             raise ValueError(f"{what} of {study!r} are {size / 1e6:.1f} MB; at most {LIMITS[what] / 1e6:.0f} MB are tracked (lib/peftlab/report.py)")
-    places = [({f: f.name for f in tidy}, paths.published_results() / study, True), (made, paths.report(), False)]
-    if study == MAIN:
+    places = [({f: f.name for f in tidy}, paths.published_results() / study, True)]
+    if made:
+        places.append((made, paths.report(), False))
+    if made and study == MAIN:
         places.append(({f: f.name for f in drawn}, paths.figures(), True))
     for files, folder, fresh in places:
         if fresh:
