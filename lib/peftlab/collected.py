@@ -25,9 +25,9 @@ class Scorer(Protocol):
 
     RELATIVE: tuple[str, ...]
 
-    def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None) -> pd.DataFrame: ...
+    def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> pd.DataFrame: ...
 
-    def score(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None) -> dict[str, Any]: ...
+    def score(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> dict[str, Any]: ...
 
     def shown(self, name: str, predictions: pd.DataFrame) -> tuple[str, ...]: ...
 
@@ -39,12 +39,13 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
-    texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; provenance.json: what made them all.
+    texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; vocabulary.csv: where
+    pictures' things are known, the names of all that the data set's pictures can hold; provenance.json: what made them all.
     Every row carries every axis, resolved. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    scores, costs, texts, whole = [], [], [], {}
+    scores, costs, texts, whole, vocabularies = [], [], [], {}, {}
     found = _finished(runs, stages)
     with _renewed(study) as folder, answers.writing(folder / "predictions.parquet") as written:
         for (stage, place), (run, content) in found.items():
@@ -58,11 +59,14 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             names = _names(scorer, stage, dataset, given)
             if set(names) & set(scorer.RELATIVE) and dataset not in whole:
                 whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
-            judged, rows = _assessed(scorer, given, names, whole.get(dataset))
+            if "objects" in given and dataset not in vocabularies:
+                vocabularies[dataset] = records.read_vocabulary(run.tested_on if stage == "evaluate" else records.probed(run))
+            judged, rows = _assessed(scorer, given, names, whole.get(dataset), vocabularies.get(dataset, ()))
             written.add(judged, about)
             scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
             texts += [{**about, **passage} for passage in content.get("text") or []]
-        _write(folder, {"scores": scores, "costs": costs, "texts": texts}, _origins(found.values()), study)
+        named = [{"tested_on": dataset, "name": name} for dataset, names in vocabularies.items() for name in names]
+        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named}, _origins(found.values()), study)
         if whole:
             pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
     return paths.results() / study
@@ -79,10 +83,10 @@ def _names(scorer: Scorer, stage: str, tested_on: str, answers: pd.DataFrame) ->
     return scorer.shown(datasets.card(tested_on).metric if stage == "evaluate" else tested_on, answers)
 
 
-def _assessed(scorer: Scorer, answers: pd.DataFrame, names: Sequence[str], whole: pd.DataFrame | None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def _assessed(scorer: Scorer, answers: pd.DataFrame, names: Sequence[str], whole: pd.DataFrame | None, vocabulary: Sequence[str]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Answers judged by the first metric, and a row of scores for each."""
-    judged = scorer.judge(answers, names[0], whole=whole)
-    return judged, [{"metric": name, **scorer.score(judged, name, whole=whole)} for name in names]
+    judged = scorer.judge(answers, names[0], whole=whole, vocabulary=vocabulary)
+    return judged, [{"metric": name, **scorer.score(judged, name, whole=whole, vocabulary=vocabulary)} for name in names]
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
 
     Answers collected here are scored, else the published ones; the result lies where `collect` writes. With `metric`, its scores are added
     (or renewed) beside the others and no answer is judged anew. Measurements that no answer holds stay as they were.
-    Raises FileNotFoundError where the study is not collected, ValueError where `metric` can be applied to none of its answers.
+    Raises FileNotFoundError where the study is not collected, ValueError where `metric` can be applied to none of its answers, or where it holds
+    captions that are read by a vocabulary and was collected before that was kept.
     """
     results = read_results(study)
     file, rows, refused, moved = results.folder / "predictions.parquet", [], {}, 0
@@ -121,7 +126,7 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
                 bare = cell.drop(columns=[c for c in answers.JUDGED if c in cell])
                 names = (metric,) if metric else _names(scorer, stage, tested_on, bare)
                 try:
-                    one, made = _assessed(scorer, bare, names, _whole(results.references, tested_on))
+                    one, made = _assessed(scorer, bare, names, _whole(results.references, tested_on), results.vocabulary(tested_on))
                 except ValueError as error:
                     if metric is None:
                         raise
@@ -281,6 +286,7 @@ class Results:
     scores: pd.DataFrame
     costs: pd.DataFrame
     references: pd.DataFrame
+    names: pd.DataFrame
     texts: pd.DataFrame
     provenance: dict[str, Any]
 
@@ -288,6 +294,10 @@ class Results:
     def predictions(self) -> pd.DataFrame:
         """A row per answer with every axis: `answers.read`."""
         return answers.read(self.folder / "predictions.parquet")
+
+    def vocabulary(self, tested_on: str) -> tuple[str, ...]:
+        """The names of all things that the pictures of a data set or probe can hold; none where that was not kept."""
+        return tuple(self.names.loc[self.names["tested_on"] == tested_on, "name"]) if len(self.names) else ()
 
 
 def read_base(model: str) -> dict[str, Any] | None:
@@ -301,12 +311,12 @@ def read_results(study: str) -> Results:
     for folder in (paths.results() / study, paths.published_results() / study):
         if (folder / "provenance.json").exists():
             words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-            scores, costs, texts = (
-                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv")
+            scores, costs, texts, named = (
+                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv", "vocabulary.csv")
             )
             origins = json.loads((folder / "provenance.json").read_text())
             references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
-            return Results(study, folder, scores, costs, references, texts, origins)
+            return Results(study, folder, scores, costs, references, named, texts, origins)
     raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
 
 

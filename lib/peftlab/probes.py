@@ -6,6 +6,9 @@ training scenes) or *adversarial* (often together in the training scenes with wh
 sets of questions on COCO's pictures, as published.
 
 Probe ``scene_captions`` asks for a description of whole test scenes, whose things are known exactly: which of those it names are not there (CHAIR)?
+Most of those hold a thing whose name was never taught, so that the base captions few of them without an error. Probe ``clean_captions`` asks
+the same of scenes of one or two things from test cut-outs whose names the base's own scenes hold (the split ``simple``): the pictures that
+the protocol of Zhou et al. (2024, section 5.5) takes those from which the base captions without an error.
 """
 
 from collections import Counter
@@ -105,8 +108,16 @@ def _captions(size: int | None, seed: int) -> list[Example]:
     return [asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:size]]
 
 
-PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence, "pope": _pope, "scene_captions": _captions}
-ANSWER_TOKENS = {"presence": 12, "pope": 12, "scene_captions": 40}  # the longest caption of a scene of four things has about 30
+def _clean_captions(size: int | None, seed: int) -> list[Example]:
+    taught = {name for objects in records.read_objects("scenes", "base") for name in objects}
+    asked = [e for e in records.read_examples("scenes", "simple") if taught.issuperset(e.objects)]
+    if size is not None and size > len(asked):
+        raise ValueError(f"probe_size is {size}; there are {len(asked)} scenes of things whose names are taught, or None for all")
+    return [asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:size]]
+
+
+PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence, "pope": _pope, "scene_captions": _captions, "clean_captions": _clean_captions}
+ANSWER_TOKENS = {"presence": 12, "pope": 12, "scene_captions": 40, "clean_captions": 40}  # the longest caption of a scene of four things has about 30
 
 
 def balanced(asked: Sequence[Example]) -> bool:

@@ -23,6 +23,7 @@ PICTURES = ("true", "shuffled", "blank")
 CHECKPOINT = ".checkpoint.safetensors"
 DRAWING = ("pictures", "questions", "icons", "knowledge", "maps")  # modules that the sets drawn from the pack are made by, beside their own
 PROBED = "scenes"  # the data set whose test pictures are probed, by all probes but those that bring pictures of their own
+PROBED_SPLIT = {"clean_captions": "simple"}  # by probe: the split whose pictures are probed, where that is not the test
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,11 @@ def probed(run: Run) -> str:
     return run.probe if run.probe in datasets.DATASETS else PROBED
 
 
+def probed_split(run: Run) -> str:
+    """The split of `probed` whose pictures the run's probe is about."""
+    return PROBED_SPLIT.get(run.probe, "test")
+
+
 def replayed(run: Run) -> list[str]:
     """The data sets that a run mixes examples of into its training: those its model has seen, but for its own; none without replay."""
     return [name for name in models.card(run.model).seen if name != run.dataset] if run.replay else []
@@ -208,6 +214,11 @@ def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
     digests(dataset)  # raises where the data set is not prepared
     table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id", "objects"])
     return [tuple(objects) for objects in table.drop_duplicates("picture_id")["objects"]]
+
+
+def read_vocabulary(dataset: str) -> tuple[str, ...]:
+    """The names of all things that the pictures of a prepared data set hold, in any of its splits, sorted; none where no picture's things are known."""
+    return tuple(sorted({name for split in digests(dataset) for objects in read_objects(dataset, split) for name in objects}))
 
 
 def picture_ids(dataset: str, split: str) -> list[str]:
@@ -309,9 +320,9 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
 
     ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
     """
-    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), "test")}
+    reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), probed_split(run))}
     dataset, split = reads[stage]
-    found: dict[str, str | None] = {"data": digests(dataset)[split], "base": base or models.digest(run.model)}
+    found: dict[str, str | None] = {"data": digests(dataset).get(split), "base": base or models.digest(run.model)}
     if stage == "finetune" and run.replay:
         found["replay"] = " ".join(digests(name)["train"] for name in replayed(run))
     if stage != "finetune":

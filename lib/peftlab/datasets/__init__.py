@@ -17,7 +17,7 @@ class DatasetCard:
     """What a reader must know of a data set before believing a score on it.
 
     ``metric`` is a name in `metrics.METRICS`; ``place`` the column of Zhou et al. (2024, Table 1) it is an analogue of;
-    ``sizes`` the number of examples per split (``base`` is the base model's own training pool, from training assets only).
+    ``sizes`` the number of examples per split (``base`` is the base model's own training pool, from training assets only; ``simple`` holds scenes to caption, from test assets).
     ``held_out`` says what of the test split no training example holds; ``answer_tokens`` is the most new tokens an answer may have. A size of None is as many as there are. ``source`` says where
     examples come from: `PACK`, hub repositories at a revision each (``main`` where none is pinned yet), or a user's YAML; ``module`` the
     file that reads them, where it is not the card's own.
@@ -46,7 +46,7 @@ DATASETS: dict[str, DatasetCard] = {
             metric="exact",
             place="VQAv2",
             licence="GPL-2.0 (Tux Paint stamps), public domain, CC0, CC BY and CC BY-SA (GCompris pictures)",
-            sizes={"base": 12000, "train": 2000, "validation": 200, "test": 1000},
+            sizes={"base": 12000, "train": 2000, "validation": 200, "test": 1000, "simple": 1000},
             held_out="every cut-out: no picture of a test scene's objects is in a training scene",
         ),
         DatasetCard(

@@ -2,6 +2,8 @@
 
 Objects come with uneven frequencies (a few names are common, most are rare) and in themes (a farm, a street, a kitchen …), so
 that what is usually there and what usually goes together can be known without looking: hallucination probes need both.
+
+The split ``simple`` is for captions alone: one or two things of the test's cut-outs, of names that training has too, each drawn as often as any.
 """
 
 from collections import Counter
@@ -11,10 +13,11 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from peftlab import pictures
 from peftlab.knowledge import share
-from peftlab.questions import UNNAMED, Candidate, Poser, a, alike
+from peftlab.questions import UNNAMED, Candidate, Poser, a, alike, captions, generator
 from peftlab.records import Example
 
 THEMES: dict[str, tuple[str, ...]] = {
@@ -92,22 +95,50 @@ class Thing:
 
 def load(split: str, wanted: int) -> Iterator[Example]:
     """Yield `wanted` of the split's examples; base and train are drawn from training cut-outs, validation and test each from their own."""
+    if split == "simple":
+        yield from captions(simple(wanted))
+        return
     poser = Poser("scenes", split, WORDINGS, SHARES)
     source = "train" if split == "base" else split
     vocabulary = Vocabulary.of(source)
     made = 0
     while made < wanted:
         rows, theme = draw(poser.rng, source)
-        layouts = LAYOUTS[len(rows)]
-        centres, size = layouts[poser.rng.integers(len(layouts))]
-        canvas, found = pictures.background(poser.rng, source), []
-        for row, (x, y) in zip(rows, poser.rng.permutation(np.array(centres)), strict=True):
-            x, y = x + poser.rng.integers(-4, 5), y + poser.rng.integers(-4, 5)
-            left, top, right, bottom = pictures.paste(canvas, row.file, (x, y), size * poser.rng.uniform(0.86, 1.0))
-            found.append(Thing(row.id, row.name, row.kind, row.colour, (left + right) / 2, (top + bottom) / 2))
+        canvas, found = compose(rows, poser.rng, source)
         asked = poser.pose(canvas, candidates(found, vocabulary, theme, poser.rng), objects=[t.name for t in found])
         yield from asked[: wanted - made]
         made += len(asked)
+
+
+def compose(rows: Sequence, rng: np.random.Generator, split: str) -> tuple[Image.Image, list[Thing]]:
+    """The things of `rows` at the places of a layout, on a background of the split: the (160, 160) picture, and where each thing is."""
+    layouts = LAYOUTS[len(rows)]
+    centres, size = layouts[rng.integers(len(layouts))]
+    canvas, found = pictures.background(rng, split), []
+    for row, (x, y) in zip(rows, rng.permutation(np.array(centres)), strict=True):
+        x, y = x + rng.integers(-4, 5), y + rng.integers(-4, 5)
+        left, top, right, bottom = pictures.paste(canvas, row.file, (x, y), size * rng.uniform(0.86, 1.0))
+        found.append(Thing(row.id, row.name, row.kind, row.colour, (left + right) / 2, (top + bottom) / 2))
+    return canvas, found
+
+
+def simple(wanted: int) -> Iterator[Example]:
+    """Scenes of one or two things by turns, of test cut-outs whose names training has too and that are not to be mistaken for each other."""
+    rng, taught = generator("scenes", "simple"), Vocabulary.of("test").names
+    rows = [row for row in _pool("test")[0] if row.name in taught]
+    waiting: list = []
+    for number in range(wanted):
+        chosen: list = []
+        while len(chosen) < 1 + number % 2:
+            waiting = waiting or [rows[i] for i in rng.permutation(len(rows))]
+            place = next((i for i, row in enumerate(waiting) if not any(alike(row.name, other.name) for other in chosen)), None)
+            if place is None:  # what waits is all alike what is there
+                waiting += [rows[i] for i in rng.permutation(len(rows))]
+                continue
+            chosen.append(waiting.pop(place))
+        canvas, found = compose(chosen, rng, "test")
+        name = f"scenes-simple-{number:05d}"
+        yield Example(name, name, canvas, "", (), "caption", 0, found[0].id, objects=tuple(t.name for t in found))
 
 
 # ---------------------------------------------------------------- what is in a scene

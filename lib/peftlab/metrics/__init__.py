@@ -29,14 +29,15 @@ def _all_or_nothing(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> 
 class Metric:
     """How a column of answers becomes a number.
 
-    ``parse(response, choices, template)`` reads one answer, None where it cannot be read, unless ``reads(rows, whole)`` reads them all;
+    ``parse(response, choices, template)`` reads one answer, None where it cannot be read, unless ``reads(rows, vocabulary)`` reads them all;
     ``score`` takes judged predictions
     (columns ``parsed``, ``outcome``, ``value``, ``answers``) to a value in ``unit``, None where it is undefined;
     ``higher_is_better`` is None where neither direction is. ``earns(parsed, rows, whole)`` is what each of the answers is worth (None: unparsed), all
     or nothing, 100 or 0, unless a metric says otherwise. ``most`` is the highest value there is, None where there is none: averages over data
     sets are taken of those of 100 only. ``relative`` says that an answer's worth depends on the other questions of its data set: `whole`
     are those of the whole test set, however few of them were asked. ``needs`` names a column of predictions that not all have: rows without it
-    are left out.
+    are left out. ``naming`` says that answers are read by the names of all things that the data set's pictures can hold, the vocabulary, which
+    `judge` is given: a thing that is in no picture asked about, or in no test picture at all, can be invented too.
     """
 
     name: str
@@ -49,7 +50,8 @@ class Metric:
     most: float | None = 100.0
     relative: bool = False
     needs: str | None = None
-    reads: Callable[[pd.DataFrame, pd.DataFrame], list[str | None]] | None = None
+    naming: bool = False
+    reads: Callable[[pd.DataFrame, Sequence[str]], list[str | None]] | None = None
 
     @property
     def is_share(self) -> bool:
@@ -140,9 +142,9 @@ def _corpus_bleu(judged: pd.DataFrame) -> float | None:
     return captions.bleu(*_words(judged["parsed"], judged))
 
 
-def _named(rows: pd.DataFrame, whole: pd.DataFrame) -> list[str | None]:
-    """The objects a caption names, of all that the test set's pictures hold; "" where it names none, None where it says nothing."""
-    known = chair.nouns(sorted({name for objects in whole["objects"] for name in objects}))
+def _named(rows: pd.DataFrame, vocabulary: Sequence[str]) -> list[str | None]:
+    """The objects a caption names, of all in the vocabulary; "" where it names none, None where it says nothing."""
+    known = chair.nouns(vocabulary)
     return [SEVERAL.join(chair.named(response, known)) if captions.tokens(response) else None for response in rows["response"]]
 
 
@@ -176,7 +178,7 @@ def _ratio(part: str, whole: str) -> Callable[[pd.DataFrame], float | None]:
     return score
 
 
-def _likeliest(rows: pd.DataFrame, whole: pd.DataFrame) -> list[str | None]:
+def _likeliest(rows: pd.DataFrame, vocabulary: Sequence[str]) -> list[str | None]:
     """The choice that the model takes for the most likely, by the stored mean log-probabilities; the first of several as likely."""
     return [normalise(choices[max(range(len(choices)), key=lambda i: found[i])]) for choices, found in zip(rows["choices"], rows["likelihoods"], strict=True)]
 
@@ -224,7 +226,7 @@ def _yes_rate(judged: pd.DataFrame) -> float | None:
     return float(100 * (judged["parsed"] == "yes").mean())
 
 
-OBJECTS: dict[str, Any] = {"relative": True, "needs": "objects", "reads": _named}
+OBJECTS: dict[str, Any] = {"naming": True, "needs": "objects", "reads": _named}
 
 METRICS: dict[str, Metric] = {
     m.name: m
@@ -253,10 +255,11 @@ METRICS: dict[str, Metric] = {
 }
 
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
+CAPTIONED = ("chair_s", "chair_i", "object_recall", "caption_words")  # what is reported of captions of pictures whose things are known
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
 # By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
 SHOWN: dict[str, tuple[str, ...]] = {name: (name, "likeliest") for name in ("exact", "letter", "letter_or_name")}
-SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "pope": PROBE, "scene_captions": ("chair_s", "chair_i", "object_recall", "caption_words")}
+SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "pope": PROBE, "scene_captions": CAPTIONED, "clean_captions": CAPTIONED}
 
 
 def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:
@@ -276,12 +279,13 @@ def parse(response: str, choices: Iterable[str] = (), template: str = "", *, nam
     return metric(name).parse(response, tuple(choices), template)
 
 
-def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None) -> pd.DataFrame:
+def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> pd.DataFrame:
     """Predictions with `parsed` (str or None), `outcome` (right | wrong | unparsed) and `value` (in the metric's unit) per example.
 
     `whole` are the questions of the whole test set (`records.read_references`), for a metric of `RELATIVE` that is asked about a part of it;
-    by default the predictions themselves. Right is what earns anything, or nothing where less is better. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
-    on no examples and on an example_id that occurs twice.
+    by default the predictions themselves; `vocabulary` the names of all things that its pictures can hold (`records.read_vocabulary`), for a metric
+    that reads captions by them. Right is what earns anything, or nothing where less is better. Under ``exact`` a question whose accepted answers are yes or no is closed, as if these were its choices. Raises ValueError
+    on no examples, on an example_id that occurs twice, and where a vocabulary is needed and none is given.
     """
     how = metric(name)
     if how.needs is not None:
@@ -293,7 +297,12 @@ def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     if len(double):
         raise ValueError(f"example_id {double.iloc[0]!r} occurs twice: judge one run on one data set at a time")
     whole = predictions if whole is None else whole
-    parsed = how.reads(predictions, whole) if how.reads else _read(predictions, how)
+    if how.naming and not len(vocabulary):
+        raise ValueError(
+            f"{name} reads captions by the names of all things that the data set's pictures can hold, and there is no such vocabulary here: "
+            "give records.read_vocabulary; a study collected before it was kept must be collected again"
+        )
+    parsed = how.reads(predictions, vocabulary) if how.reads else _read(predictions, how)
     values = how.earns(parsed, predictions, whole)
     good = how.higher_is_better is not False
     outcomes = ["unparsed" if said is None else "right" if bool(value) == good else "wrong" for said, value in zip(parsed, values, strict=True)]
@@ -309,9 +318,9 @@ def _read(predictions: pd.DataFrame, how: Metric) -> list[str | None]:
     return parsed
 
 
-def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None) -> dict[str, float | int | None]:
+def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> dict[str, float | int | None]:
     """The value of metric `name` on predictions, with n and the number unparsed; judged here unless they are, by a metric that reads alike."""
     how, by = metric(name), METRICS.get(predictions["metric"].iloc[0]) if "metric" in predictions and len(predictions) else None
     same = by is not None and (by.parse, by.reads, by.earns, by.needs) == (how.parse, how.reads, how.earns, how.needs)
-    judged = predictions if same else judge(predictions, name, whole=whole)
+    judged = predictions if same else judge(predictions, name, whole=whole, vocabulary=vocabulary)
     return {"value": how.score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}
