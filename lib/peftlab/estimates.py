@@ -557,39 +557,79 @@ def by_kind(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
 
 
+CAPTIONS = ("scene_captions", "clean_captions")  # probes by captions of scenes
 LEAST_CLEAN = 100  # pictures that the base captions without an error, for a share of them to be said: as in Zhou et al. 2024
+DESCRIBED = ("chair_i", "object_recall", "words", "silent")  # what CHAIR-s must be read beside: a caption that names nothing cannot err
+INVENTED = [
+    "tested_on", *ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", *DIFFERENCE,
+    *(f"{name}{bound}" for name in DESCRIBED for bound in ("", "_low", "_high")), *(f"silent_{name}" for name in DIFFERENCE),
+    "clean", "least_clean", *(f"{name}{bound}" for name in ("broken", "silenced") for bound in ("", "_low", "_high")),
+]  # fmt: skip
 
 
 def invented(predictions: Predictions) -> pd.DataFrame:
-    """Captions of scenes that name what is not there: a row per model and number of steps.
+    """Captions of scenes that name what is not there: a row per probe (`CAPTIONS`, as ``tested_on``), model and number of steps.
 
-    ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. ``clean`` counts the pictures whose
-    caption by the base names something and nothing that is not there; ``broken`` is the share of these whose caption does so now, by the
-    protocol of Zhou et al. (2024, section 5.5), with its interval: None on fewer than `LEAST_CLEAN`. The base has none by choice of the
-    pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
+    ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. Beside it stand CHAIR-i, the share
+    of the things there that are named, the length in words and the share of captions that name nothing (``silent``), each with its interval, and
+    the paired difference of the last to the base: a model that stops describing invents nothing. ``clean`` counts the pictures whose
+    caption by the base names something and nothing that is not there; ``broken`` is the share of these whose caption names what is not there now, by the
+    protocol of Zhou et al. (2024, section 5.5), and ``silenced`` that of those whose caption names nothing: None on fewer than ``least_clean``. The
+    base has none by choice of the pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
     """
     whole = _rows(predictions)
-    right = _is(whole, stage="probe", tested_on="scene_captions", train_pictures="true")
-    rows = _plain(whole, right, [*ARM, "steps", "example_id", "picture_id", "asset", "parsed", "outcome", "value"])
-    columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", *DIFFERENCE, "clean", "broken", "broken_low", "broken_high"]
-    bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    right = _is(whole, stage="probe", train_pictures="true") & whole["tested_on"].isin(CAPTIONS).to_numpy(dtype=bool)
+    rows = _plain(whole, right, ["tested_on", *ARM, "steps", "example_id", "picture_id", "asset", "objects", "response", "parsed", "outcome", "value"])
+    rows = rows.assign(silent=100.0 * rows["parsed"].fillna("").eq(""))
+    bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(["tested_on", *ARM[:3]], sort=False)}
     found = []
-    for key, mine in rows.groupby([*ARM, "steps"], sort=False):
+    for key, mine in rows.groupby(["tested_on", *ARM, "steps"], sort=False):
         if mine.duplicated("example_id").any():
             raise ValueError(f"{' / '.join(map(str, key))} captions a picture twice: select a seed")
         level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
-        row = {**dict(zip([*ARM, "steps"], key)), **level, "unparsed": int((mine["outcome"] == "unparsed").sum())}
-        base = bare.get(key[:3])
-        if base is not None and key[3] != "none":
-            clean = mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & base["parsed"].fillna("").ne(""), "example_id"])]
-            row |= {**_against(stats.paired(mine, base)), "clean": len(clean)}
-            if len(clean) >= LEAST_CLEAN:
-                share = _within(_row(stats.interval(clean["value"], clean["picture_id"], clean["asset"])), 100.0)
-                row |= {"broken": share["mean"], "broken_low": share["low"], "broken_high": share["high"]}
+        row = {**dict(zip(["tested_on", *ARM, "steps"], key)), **level, "unparsed": int((mine["outcome"] == "unparsed").sum()), **_described(mine)}
+        base = bare.get(key[:4])
+        if base is not None and key[4] != "none":
+            quiet = _against(stats.paired(mine.assign(value=mine["silent"]), base.assign(value=base["silent"])))
+            row |= {**_against(stats.paired(mine, base)), **{f"silent_{name}": value for name, value in quiet.items()}}
+            row |= _broken(mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & (base["silent"] == 0), "example_id"])])
         found.append(row)
-    frame = pd.DataFrame(found).reindex(columns=columns)
+    frame = pd.DataFrame(found).reindex(columns=INVENTED)
     frame = frame.assign(dataset=frame["dataset"].where(frame["method"] != "none")) if found else frame
-    return style.ordered(frame.drop_duplicates([*ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
+    return style.ordered(frame.drop_duplicates(["tested_on", *ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
+
+
+def _described(captions: pd.DataFrame) -> dict[str, Any]:
+    """Of captions: CHAIR-i, recall, length and the share that names nothing, each of `DESCRIBED` with its bounds; None where it is undefined."""
+    clusters, said = (captions["picture_id"], captions["asset"]), metrics.mentions(captions)
+    words = [len((metrics.parse(text, name="caption_words") or "").split()) for text in captions["response"]]
+    found = {
+        "chair_i": _of_all(said["invented"], said["named"], *clusters),
+        "object_recall": _of_all(said["recalled"], said["present"], *clusters),
+        "words": stats.interval(words, *clusters),
+        "silent": stats.interval(captions["silent"], *clusters),
+    }
+    return _bounds({name: estimate for name, estimate in found.items() if estimate is not None})
+
+
+def _of_all(part: pd.Series, whole: pd.Series, *clusters: pd.Series) -> stats.Interval | None:
+    """The ratio of two sums in per cent, with its interval by the delta method; None of nothing."""
+    total = whole.sum()
+    share = 100 * part.sum() / total if total else 0.0
+    return stats.linear(float(share), (100 * part - share * whole) / total, *clusters) if total else None
+
+
+def _broken(clean: pd.DataFrame) -> dict[str, Any]:
+    """Of pictures that the base captions without an error: how many, and the shares that name what is not there, or nothing, where they are enough."""
+    enough, clusters = len(clean) >= LEAST_CLEAN, (clean["picture_id"], clean["asset"])
+    shares = {name: stats.interval(clean[column], *clusters) for name, column in (("broken", "value"), ("silenced", "silent"))} if enough else {}
+    return {"clean": len(clean), "least_clean": LEAST_CLEAN, **_bounds(shares)}
+
+
+def _bounds(estimates: dict[str, stats.Interval]) -> dict[str, Any]:
+    """Estimates by name as columns, cut at what they can be: name, name_low, name_high."""
+    cut = {name: _within(_row(estimate), None if name == "words" else 100.0) for name, estimate in estimates.items()}
+    return {f"{name}{bound}": row[key] for name, row in cut.items() for bound, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
 
 
 def unchanged(predictions: Predictions) -> pd.DataFrame:

@@ -216,19 +216,42 @@ def hallucination(facts: Facts) -> list[str]:
     return said
 
 
+MUCH = 10  # points by which the share of captions that name nothing must differ from the base's to be said
+
+
 def invented(facts: Facts) -> list[str]:
-    """Captions of the base that name what is not there, who differs from it, and the shares where the base made no error."""
+    """Captions of the base that name what is not there, who differs from it, who stopped naming things, and the shares where the base made no error."""
     rows = [r for r in facts["hallucination"]["invented"] if r["quantisation"] == "none"]
-    base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
-    said = [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
+    simple, whole = ([r for r in rows if r["tested_on"] == name] for name in ("clean_captions", "scene_captions"))
+    said, asked = [], whole or simple
+    base, tuned = [r for r in asked if r["method"] == "none"], [r for r in asked if r["method"] != "none" and r["difference"] is not None]
+    said += [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
     if tuned:
         counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
         said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
-    broken = [r for r in tuned if r["broken"] is not None]
+    silent = [r for r in tuned if r["silent_verdict"] != SURE and abs(r["silent_difference"]) >= MUCH]
+    if silent and base:
+        each = listed(f"{arm(r)} after {many(r['steps'], 'step', 'steps')}, {number(r['silent'])}\u00a0%" for r in silent)
+        said.append(f"A caption that names nothing cannot err, so these shares are no merit by themselves: the base names nothing in {number(base[0]['silent'])}\u00a0% of its captions, {each}.")
+    return said + _clean([r for r in simple or whole if r["clean"] is not None])
+
+
+def _clean(rows: Sequence[Row]) -> list[str]:
+    """What became of the captions in which the base made no error; that they are too few, where they are."""
+    broken, few = [r for r in rows if r["broken"] is not None], [r for r in rows if r["broken"] is None]
+    said = []
+    if few:
+        said.append(
+            f"Error: the base captions only {number(few[0]['clean'], 0)} of {many(few[0]['n'], 'picture', 'pictures')} without an error; the protocol of Zhou et al. needs at least "
+            f"{number(few[0]['least_clean'], 0)}, so that nothing is said of how many such captions break. The probe clean_captions asks for simpler scenes."
+        )
     if broken:
         least, most = (choose(broken, key=lambda r: r["broken"]) for choose in (min, max))
         shares = [f"{arm(r)}, {_share({'mean': r['broken'], 'low': r['broken_low'], 'high': r['broken_high']})}" for r in (least, most)]
-        said.append(f"On the {many(most['clean'], 'picture', 'pictures')} that the base captions without an error, the fewest such captions are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
+        said.append(f"On the {many(most['clean'], 'picture', 'pictures')} that the base captions without an error, the fewest captions with something invented are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
+        quiet = max(broken, key=lambda r: r["silenced"])
+        if quiet["silenced"] > 0:
+            said.append(f"Captions there that name nothing at all are counted apart: at most {number(quiet['silenced'])}\u00a0%, of {arm(quiet)}.")
     return said
 
 

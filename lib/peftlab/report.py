@@ -322,6 +322,7 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "text_table": lambda f, label: tables.text_table(_frame(f, "forgetting", "text")),
     "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
     "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
+    "broken_table": lambda f, label: tables.broken_table(_frame(f, "hallucination", "invented")),
     "unchanged_table": lambda f, label: tables.unchanged_table(_frame(f, "hallucination", "unchanged")),
     "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs")),
     "provenance_table": _provenance_table,

@@ -258,15 +258,42 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
 
 
 def invented_table(frame: pd.DataFrame) -> Table:
-    """Captions that name what is not there (CHAIR-s), the difference to the bare base, and their share where the base names nothing wrong."""
+    """Captions that name what is not there (CHAIR-s), the difference to the bare base, and what it must be read beside: CHAIR-i, recall, length, silence."""
     rows = []
-    for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
-        tuned, steps = ("–", "–") if row["method"] == "none" else (style.label("dataset", row["dataset"]), number(row["steps"], 0))
-        broken = Cell("–") if pd.isna(row["broken"]) else Cell(number(row["broken"]), bounds(row["broken_low"], row["broken_high"]))
+    for row in _base_first(frame):
         verdict = "–" if pd.isna(row["verdict"]) else row["verdict"]
-        rows.append((tuned, *_on(row), steps, _estimate(row), number(row["n"], 0), _change(row), verdict, broken, number(row["clean"], 0)))
-    head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("Broken", "of the base's clean"), Cell("Clean", "pictures"))
-    return Table(head, tuple(rows), "lllrrrrlrr")
+        beside = [_part(row, name) for name in ("chair_i", "object_recall", "words", "silent")]
+        rows.append((*_captioned(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *beside))
+    head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("CHAIR-i", "per cent"))
+    return Table((*head, Cell("Things named", "per cent"), "Words", Cell("Naming nothing", "per cent")), tuple(rows), "lllrrrrlrrrr")
+
+
+def broken_table(frame: pd.DataFrame) -> Table:
+    """Pictures that the base captions without an error: the shares that a tuned model captions with something invented, or with nothing named."""
+    rows = []
+    for row in _base_first(frame[frame["clean"].notna()]):
+        few = row["clean"] < row["least_clean"]
+        shares = [Cell("–", f"fewer than {number(row['least_clean'], 0)}") if few else _part(row, name) for name in ("broken", "silenced")]
+        rows.append((*_captioned(row), number(row["clean"], 0), *shares))
+    head = ("Tuned on", "Method", "Connector", "Steps", Cell("Pictures", "clean by the base"), Cell("Invented", "per cent"), Cell("Naming nothing", "per cent"))
+    return Table(head, tuple(rows), "lllrrrr")
+
+
+def _base_first(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of captions, probe by probe, the base before what was tuned."""
+    order = frame.assign(tuned=frame["method"] != "none").sort_values(["tested_on", "tuned"], ascending=[False, True], kind="stable")
+    return order.to_dict("records")
+
+
+def _captioned(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
+    """What was tuned, how long, and the scenes that it captions where they are the simple ones."""
+    tuned, steps = ("–", "–") if row["method"] == "none" else (style.label("dataset", row["dataset"]), number(row["steps"], 0))
+    return Cell(tuned, "simple scenes" if row["tested_on"] == "clean_captions" else ""), *_on(row), steps
+
+
+def _part(row: Mapping[str, Any], name: str) -> Cell:
+    """A column with its bounds below it."""
+    return Cell("–") if pd.isna(row[name]) else Cell(number(row[name]), "" if pd.isna(row[f"{name}_low"]) else bounds(row[f"{name}_low"], row[f"{name}_high"]))
 
 
 def unchanged_table(frame: pd.DataFrame) -> Table:

@@ -15,7 +15,7 @@ WORDINGS = {name: module.WORDINGS for name, module in SETS.items()}
 NEW = ("icons_blank", "captions", "science", "photos")
 SEEN = ("scenes", "facts", "titles")
 POCKET = [name for name, card in datasets.DATASETS.items() if card.source == datasets.PACK]
-SPLITS = [(name, split) for name in POCKET for split in datasets.card(name).sizes]
+SPLITS = [(name, split) for name in POCKET for split in datasets.card(name).sizes if split != "simple"]  # which asks for captions alone
 MAJORITY = {"scenes": 0.52, "facts": 0.45, "titles": 0.52, "icons_choice": 0.3, "icons_blank": 0.27, "captions": 0.1, "science": 0.36, "photos": 0.4}  # of any template of 60 questions and more
 YES_NO_SHARE = 0.3
 LONG = {"icons_choice": 26, "icons_blank": 18, "science": 60}  # words of a question, at most; else 16

@@ -8,6 +8,7 @@ import pytest
 from peftlab import pictures
 from peftlab.datasets import scenes
 from peftlab.datasets.scenes import Thing
+from peftlab.questions import alike
 
 
 def thing(name: str, kind: str, colour: str, x: float, y: float) -> Thing:
@@ -44,8 +45,6 @@ def test_nothing_ambiguous_is_asked() -> None:
 
 
 def test_a_cow_beside_a_bull_is_not_asked_about() -> None:
-    from peftlab.questions import alike
-
     assert alike("cow", "bull") and alike("dump truck", "truck") and not alike("cow", "tulip")
 
 
@@ -90,3 +89,18 @@ def test_frequencies_are_uneven_and_names_go_together(some) -> None:
     both = [{"kitchenware", "prepared food"} <= {kind[n] for n in objects} for objects in scenes_.values()]
     alone = [np.mean([k in {kind[n] for n in objects} for objects in scenes_.values()]) for k in ("kitchenware", "prepared food")]
     assert np.mean(kitchen) > 0.1 and np.mean(both) > 1.8 * alone[0] * alone[1]
+
+
+def test_simple_scenes_hold_one_or_two_test_cutouts_of_taught_names(some) -> None:
+    scenes_to_caption, rows, taught = some("scenes", "simple"), pictures.things("stamp", "test"), set(pictures.things("stamp", "train")["name"])
+    assert Counter(len(e.objects) for e in scenes_to_caption) == {1: 200, 2: 200}
+    assert {e.asset for e in scenes_to_caption} <= set(rows["id"]) and {n for e in scenes_to_caption for n in e.objects} <= taught
+    assert all(not alike(*e.objects) for e in scenes_to_caption if len(e.objects) == 2)
+    often = Counter(n for e in scenes_to_caption for n in e.objects)
+    shown = rows[rows["name"].isin(often)]["name"].value_counts()
+    per_cutout = [often[name] / shown[name] for name in often]
+    assert max(per_cutout) - min(per_cutout) <= 2, "each cut-out is drawn as often as any"
+    assert len({e.image.tobytes() for e in scenes_to_caption}) == len({e.example_id for e in scenes_to_caption}) == 400
+    assert all(e.question == "Describe the picture." and e.picture_id in e.example_id for e in scenes_to_caption)
+    again = list(scenes.load("simple", 6))
+    assert [(e.example_id, e.objects, e.image.tobytes()) for e in again] == [(e.example_id, e.objects, e.image.tobytes()) for e in scenes_to_caption[:6]]

@@ -113,23 +113,27 @@ def test_metrics_of_objects_are_chair() -> None:
     texts, _, held = drawn(200)
     rows = frame(texts, held)
     expected = chair.chair(texts, held, chair.nouns(NAMES))
-    judged = metrics.judge(rows, "chair_s")
-    found = {name: metrics.score(judged, name)["value"] for name in metrics.shown("scene_captions", rows)}
+    judged = metrics.judge(rows, "chair_s", vocabulary=NAMES)
+    found = {name: metrics.score(judged, name, vocabulary=NAMES)["value"] for name in metrics.shown("scene_captions", rows)}
     assert found == pytest.approx({"chair_s": expected.chair_s, "chair_i": expected.chair_i, "object_recall": expected.recall, "caption_words": expected.words})
     assert (judged["outcome"] == "right").sum() == 200 - round(2 * expected.chair_s) - (judged["outcome"] == "unparsed").sum()
     assert not metrics.METRICS["chair_s"].higher_is_better and not metrics.METRICS["chair_i"].higher_is_better
 
 
-def test_what_may_be_invented_is_all_that_the_test_set_holds() -> None:
+@pytest.mark.parametrize("name", ["chair_s", "chair_i", "object_recall"])
+def test_what_may_be_invented_is_the_vocabulary_and_not_what_pictures_asked_about_hold(name: str) -> None:
     rows = frame(["a dog", "a cat"], [{"dog"}, {"dog"}])
-    assert metrics.score(rows, "chair_s")["value"] == 0, "no picture asked about holds a cat"
-    assert metrics.score(rows, "chair_s", whole=frame(["", ""], [{"dog"}, {"cat"}]))["value"] == 50
+    expected = {"chair_s": 50, "chair_i": 50, "object_recall": 50}
+    assert metrics.score(rows, name, vocabulary=("cat", "dog"))["value"] == expected[name], "no picture asked about holds a cat, and it is invented"
+    assert metrics.score(rows, name, whole=rows, vocabulary=("cat", "dog", "bus"))["value"] == expected[name]
+    with pytest.raises(ValueError, match=f"{name} reads captions by the names .* must be collected again"):
+        metrics.judge(rows, name, whole=rows)
 
 
 def test_answers_without_objects_are_left_out_and_none_is_refused() -> None:
     rows = frame(["a dog", "a cat"], [{"dog"}, {"dog"}])
     rows["objects"] = pd.Series([["dog"], None], dtype=object)
-    assert metrics.score(rows, "chair_s", whole=rows[:1])["n"] == 1
+    assert metrics.score(rows, "chair_s", vocabulary=NAMES)["n"] == 1
     assert metrics.shown("scene_captions", rows.drop(columns="objects")) == ("caption_words",)
     with pytest.raises(ValueError, match="no examples with objects"):
-        metrics.judge(rows.drop(columns="objects"), "chair_s")
+        metrics.judge(rows.drop(columns="objects"), "chair_s", vocabulary=NAMES)
