@@ -89,7 +89,7 @@ def whole(study: Path, ask: Callable[..., None], plain: Callable[[pd.DataFrame],
     rows = pd.read_parquet(study / "predictions.parquet")
     packed = rows.query("method == 'lora' and stage == 'evaluate'").assign(quantisation="nf4")
     captions = rows.query("stage == 'probe' and train_pictures == 'true'")
-    captions = captions.assign(tested_on="scene_captions", example_id="caption-" + captions["example_id"], metric="chair_s")
+    captions = captions.assign(tested_on="scene_captions", example_id="caption-" + captions["example_id"], metric="chair_s", objects=[["dog"]] * len(captions))
     pd.concat([rows, packed, captions], ignore_index=True).to_parquet(study / "predictions.parquet")
     results = collected.read_results("smoke")
     return results, {"categories": results.predictions, "words": plain(results.predictions), "once": estimates.Averaged(results.predictions)}
@@ -353,26 +353,35 @@ def test_forgetting_of_text_is_paired_by_passage(kept: SimpleNamespace) -> None:
 
 @pytest.fixture
 def captioning(answers: pd.DataFrame) -> pd.DataFrame:
-    """Captions of 200 scenes: the base invents in every tenth and says nothing in every twentieth, LoRA in every fifth, at two numbers of steps."""
+    """Captions of 200 scenes: the base invents in every tenth and names nothing in every twentieth, LoRA in every fifth, at three numbers of steps: at the last it names nothing at all."""
     rows = answers.query("stage == 'probe' and dataset == 'icons_choice' and train_pictures == 'true' and method in ['none', 'lora'] and connector == 'frozen'")
     made = []
     for (_, method), one in rows.drop_duplicates("run").groupby(["run", "method"]):
-        for steps in (0,) if method == "none" else (60, 120):
-            bad = [i % (10 if method == "none" else 5) == 0 for i in range(200)]
+        for steps in (0,) if method == "none" else (60, 120, 180):
+            bad = [i % (10 if method == "none" else 5) == 0 and steps in (0, 60) for i in range(200)]
+            named = ["cat; dog" if b else "" if i % 20 == 3 or steps == 180 else "dog" for i, b in enumerate(bad)]
             more = {"example_id": [f"c{i}" for i in range(200)], "picture_id": [f"p{i}" for i in range(200)], "asset": [f"a{i % 50}" for i in range(200)]}
-            made.append(pd.concat([one] * 200).assign(**more, tested_on="scene_captions", steps=steps, value=[100.0 * (b and steps != 120) for b in bad], parsed=["" if i % 20 == 3 else "dog" for i in range(200)], metric="chair_s"))
+            made.append(pd.concat([one] * 200).assign(**more, tested_on="scene_captions", steps=steps, value=[100.0 * b for b in bad], parsed=named, response=[f"a {n} here" for n in named], objects=[("dog", "cow")] * 200, metric="chair_s"))
     return pd.concat([answers, *made], ignore_index=True)
 
 
 def test_inventions_on_all_pictures_and_on_those_the_base_captions_without_error(captioning: pd.DataFrame) -> None:
     frame = estimates.invented(captioning).set_index(["method", "steps"])
+    assert set(frame["tested_on"]) == {"scene_captions"}
     assert frame.loc[("none", 0), "mean"] == 10 and frame.loc[("lora", 60), "mean"] == 20 and frame.loc[("lora", 120), "mean"] == 0
     lora = frame.loc[("lora", 60)]
     assert lora["difference"] == pytest.approx(10) and lora["verdict"] == "higher"
     assert lora["clean"] == 200 - 20 - 10, "neither wrong nor silent"
+    assert frame.loc[("none", 0), "chair_i"] == pytest.approx(100 * 20 / (200 - 10 + 20)) and frame.loc[("none", 0), "object_recall"] == pytest.approx(100 * 190 / 400)
+    assert frame.loc[("none", 0), "silent"] == 5 and frame.loc[("none", 0), "words"] == pytest.approx((20 * 4 + 10 * 2 + 170 * 3) / 200)
+    assert all(frame.loc[("none", 0), f"{name}_low"] < frame.loc[("none", 0), name] < frame.loc[("none", 0), f"{name}_high"] for name in estimates.DESCRIBED)
     assert lora["broken"] == pytest.approx(100 * 20 / 170) and lora["broken_low"] < lora["broken"] < lora["broken_high"]
+    mute = frame.loc[("lora", 180)]
+    assert mute["mean"] == 0 and mute["silent"] == 100 and pd.isna(mute["chair_i"]) and mute["object_recall"] == 0, "it looks free of inventions because it names nothing"
+    assert mute["silent_difference"] == pytest.approx(95) and mute["silent_verdict"] == "higher" and lora["silent_verdict"] == "not distinguishable"
+    assert (mute["broken"], mute["silenced"]) == (0, 100) and lora["silenced"] == 0
     few = estimates.invented(captioning[~captioning["example_id"].isin([f"c{i}" for i in range(90)])]).set_index(["method", "steps"]).loc["lora", 60]
-    assert few["clean"] == 94 and pd.isna(few["broken"])
+    assert few["clean"] == 94 and pd.isna(few["broken"]) and few["least_clean"] == 100
     assert estimates.invented(captioning[captioning["tested_on"] != "scene_captions"]).empty
 
 
@@ -405,9 +414,30 @@ def test_answers_that_stay_without_the_picture_are_counted(answers: pd.DataFrame
 def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> None:
     invented, unchanged = estimates.invented(captioning), estimates.unchanged(captioning)
     shown = tables.invented_table(invented)
-    assert shown.rows[0][1].text == "Untouched base" and shown.rows[1][5:10] == ("200", shown.rows[1][6], "higher", shown.rows[1][8], "170") and shown.rows[1][8].text == "11.8"
+    assert shown.rows[0][1].text == "Untouched base" and shown.rows[1][5] == "200" and shown.rows[1][7] == "higher"
+    assert [cell.text for cell in shown.rows[3][8:]] == ["–", "0.0", "2.0", "100.0"]
+    broken = tables.broken_table(invented)
+    assert [(row[3], row[4], row[5].text, row[6].text) for row in broken.rows] == [("60", "170", "11.8", "0.0"), ("120", "170", "0.0", "0.0"), ("180", "170", "0.0", "100.0")]
     assert len(tables.unchanged_table(unchanged).head) == 7
     facts = {"hallucination": {name: frame.astype(object).where(frame.notna(), None).to_dict("records") for name, frame in (("invented", invented), ("unchanged", unchanged))}}
     said = findings.invented(facts)
-    assert said[0].startswith("Of the captions of the bare base 10.0") and "1 is higher (LoRA (connector frozen))" in said[1] and "On the 170 pictures" in said[2]
+    assert said[0].startswith("Of the captions of the bare base 10.0") and "1 is higher (LoRA (connector frozen))" in said[1]
+    assert "the base names nothing in 5.0" in said[2] and "LoRA (connector frozen) after 180 steps, 100.0" in said[2] and "On the 170 pictures" in said[3] and "at most 100.0" in said[4]
     assert all("gives the same answer under" in line for line in findings.unchanged(facts)) and len(findings.unchanged(facts)) == 4
+
+
+def test_simple_scenes_are_what_the_protocol_is_said_of_and_too_few_clean_ones_are_an_error(captioning: pd.DataFrame) -> None:
+    captions = captioning[captioning["tested_on"] == "scene_captions"]
+    simple = captions.assign(tested_on="clean_captions", value=captions["value"].where(captions["method"] != "none", 0.0))
+    both = estimates.invented(pd.concat([captioning, simple]))
+    assert both.groupby("tested_on")["clean"].max().to_dict() == {"scene_captions": 170, "clean_captions": 190}
+    rows = tables.broken_table(both).rows
+    assert [row[0].small for row in rows] == [""] * 3 + ["simple scenes"] * 3 and {row[4] for row in rows[3:]} == {"190"}
+
+    def said(frame: pd.DataFrame) -> list[str]:
+        return findings.invented({"hallucination": {"invented": frame.astype(object).where(frame.notna(), None).to_dict("records")}})
+
+    assert any("On the 190 pictures" in line for line in said(both)) and not any("170 pictures" in line or line.startswith("Error") for line in said(both))
+    few = estimates.invented(captions[captions["example_id"].isin([f"c{i}" for i in range(100)])])
+    assert [line for line in said(few) if line.startswith("Error: the base captions only 85 of 100 pictures without an error")] and not any("On the " in line for line in said(few))
+    assert {row[5].small for row in tables.broken_table(few).rows} == {"fewer than 100"}

@@ -18,7 +18,7 @@ def asked(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFTLAB_WORK", str(tmp_path_factory.mktemp("work")))
         patch.setenv("PEFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        records.write_examples("scenes", {"base": islice(datasets.load("scenes", "base"), 900), "test": islice(datasets.load("scenes", "test"), 180)})
+        records.write_examples("scenes", {"base": islice(datasets.load("scenes", "base"), 900), "test": islice(datasets.load("scenes", "test"), 180), "simple": datasets.load("scenes", "simple", 40)})
         yield probes.examples("presence"), records.read_objects("scenes", "base"), probes.examples("presence", size=60, seed=3)
 
 
@@ -98,3 +98,18 @@ def test_captions_are_asked_of_whole_scenes_once(asked) -> None:
     assert probes.balanced(asked[0]) and not probes.balanced(asked[0][1:]) and probes.balanced(every)
     with pytest.raises(ValueError, match="probe_size is 9999; there are"):
         probes.examples("scene_captions", size=9999)
+
+
+def test_clean_captions_are_of_simple_scenes_whose_names_are_taught(asked) -> None:
+    from peftlab.run import Run
+
+    every, few = probes.examples("clean_captions"), probes.examples("clean_captions", size=8, seed=1)
+    taught = {name for objects in asked[1] for name in objects}
+    assert every and all(set(e.objects) <= taught and len(e.objects) <= 2 and e.question == "Describe the picture." for e in every)
+    left = [e for e in records.read_examples("scenes", "simple") if not set(e.objects) <= taught]
+    assert len(every) + len(left) == 40 and len(few) == 8 and {e.example_id for e in few} < {e.example_id for e in every}
+    assert records.inputs(Run(probe="clean_captions"), "probe")["data"] == records.digests("scenes")["simple"] != records.inputs(Run(), "probe")["data"]
+    with pytest.raises(ValueError, match=f"probe_size is 41; there are {len(every)} scenes of things whose names are taught"):
+        probes.examples("clean_captions", size=41)
+    held = {name for split in ("base", "test", "simple") for objects in records.read_objects("scenes", split) for name in objects}
+    assert set(records.read_vocabulary("scenes")) == held > taught

@@ -408,3 +408,21 @@ def test_a_part_of_a_test_set_of_captions_is_scored_by_the_whole(prepared: dict[
     shutil.rmtree(paths.prepared())
     assert len(collected.rescore("study", scorer=metrics).changes) == 0
     assert collected.read_results("study").predictions["value"].tolist() == pytest.approx(expected)
+
+
+def test_captions_are_read_by_all_names_of_the_scenes_which_the_study_keeps(work: Path, cache: Path) -> None:
+    scenes = {"base": ["cow"], "test": ["dog", "cat"], "simple": ["pig"]}
+    records.write_examples("scenes", {split: [example(i, example_id=f"{split}{i}", picture_id=f"{split}-p{i}", objects=(name,), choices=()) for i, name in enumerate(names)] for split, names in scenes.items()})
+    run = replace(RUN, method="none", probe="scene_captions", probe_size=None)
+    stage = records.open_stage(run, "probe", inputs=records.inputs(run, "probe"))
+    records.predictions(records.read_examples("scenes", "test"), ["a dog", "a cat and a cow"]).to_parquet(stage.folder / "predictions.parquet")
+    stage.finish(stamp={})
+    collect([run], stages=("probe",))
+    results = collected.read_results("study")
+    assert results.vocabulary("scene_captions") == ("cat", "cow", "dog", "pig") and results.vocabulary("scenes") == ()
+    assert results.scores.set_index("metric").loc["chair_s", "value"] == 50, "a cow is in no test scene"
+    shutil.rmtree(paths.prepared())
+    assert len(collected.rescore("study", scorer=metrics).changes) == 0
+    (results.folder / "vocabulary.csv").unlink()
+    with pytest.raises(ValueError, match="chair_s reads captions by the names .* must be collected again"):
+        collected.rescore("study", scorer=metrics)
