@@ -24,6 +24,7 @@ class Scorer(Protocol):
     """What turns stored answers into scores: the module `metrics`, given by who calls, since it is above this one."""
 
     RELATIVE: tuple[str, ...]
+    NAMING: tuple[str, ...]
 
     def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> pd.DataFrame: ...
 
@@ -40,7 +41,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
     texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; vocabulary.csv: where
-    pictures' things are known, the names of all that the data set's pictures can hold; provenance.json: what made them all.
+    a metric reads captions by them, the names of all things that the data set's pictures can hold; provenance.json: what made them all.
     Every row carries every axis, resolved. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
@@ -59,7 +60,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             names = _names(scorer, stage, dataset, given)
             if set(names) & set(scorer.RELATIVE) and dataset not in whole:
                 whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
-            if "objects" in given and dataset not in vocabularies:
+            if set(names) & set(scorer.NAMING) and dataset not in vocabularies:
                 vocabularies[dataset] = records.read_vocabulary(run.tested_on if stage == "evaluate" else records.probed(run))
             judged, rows = _assessed(scorer, given, names, whole.get(dataset), vocabularies.get(dataset, ()))
             written.add(judged, about)

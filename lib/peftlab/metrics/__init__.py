@@ -255,6 +255,7 @@ METRICS: dict[str, Metric] = {
 }
 
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
+NAMING = tuple(m.name for m in METRICS.values() if m.naming)
 CAPTIONED = ("chair_s", "chair_i", "object_recall", "caption_words")  # what is reported of captions of pictures whose things are known
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
 # By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
