@@ -93,7 +93,7 @@ def test_frequencies_are_uneven_and_names_go_together(some) -> None:
 
 def test_simple_scenes_hold_one_or_two_test_cutouts_of_taught_names(some) -> None:
     scenes_to_caption, rows, taught = some("scenes", "simple"), pictures.things("stamp", "test"), set(pictures.things("stamp", "train")["name"])
-    assert Counter(len(e.objects) for e in scenes_to_caption) == {1: 200, 2: 200}
+    assert Counter(len(e.objects) for e in scenes_to_caption) == {1: 300, 2: 100}
     assert {e.asset for e in scenes_to_caption} <= set(rows["id"]) and {n for e in scenes_to_caption for n in e.objects} <= taught
     assert all(not alike(*e.objects) for e in scenes_to_caption if len(e.objects) == 2)
     often = Counter(n for e in scenes_to_caption for n in e.objects)
