@@ -441,3 +441,11 @@ def test_simple_scenes_are_what_the_protocol_is_said_of_and_too_few_clean_ones_a
     few = estimates.invented(captions[captions["example_id"].isin([f"c{i}" for i in range(100)])])
     assert [line for line in said(few) if line.startswith("Error: the base captions only 85 of 100 pictures without an error")] and not any("On the " in line for line in said(few))
     assert {row[5].small for row in tables.broken_table(few).rows} == {"fewer than 100"}
+
+
+def test_one_training_probed_after_several_steps_has_a_row_for_each(captioning: pd.DataFrame) -> None:
+    captions = captioning[captioning["tested_on"] == "scene_captions"]
+    tuned = captions["method"] != "none"
+    one = captions.assign(probe_step=captions["steps"].where(tuned).astype(float), steps=captions["steps"].where(~tuned, 180))
+    columns = ["tested_on", "method", "steps", "mean", "clean", "broken", "silenced"]
+    pd.testing.assert_frame_equal(estimates.invented(one)[columns], estimates.invented(captions)[columns])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import grid, methods, models, paths, tasks
+from peftlab import datasets, grid, methods, models, paths, tasks
 from peftlab.run import Run
 
 FILES = sorted(paths.grids().glob("*.yaml"))
@@ -75,3 +75,14 @@ def test_the_hallucination_grid_asks_more_of_the_models_of_main() -> None:
         mine = [run for run in study.runs if (run.method, run.connector) == arm]
         assert {run.test_pictures for run in mine} == {"true", "blank", "shuffled"} and {run.probe for run in mine} == {"presence", "scene_captions"}
         assert {run.probe_size for run in mine if run.probe == "scene_captions"} == {300}
+
+
+def test_the_protocol_grid_probes_one_training_of_each_method_after_three_six_nine_and_twelve_epochs() -> None:
+    study = grid.read("protocol")
+    epoch = datasets.card("icons_choice").sizes["train"] // study.runs[0].batch_size
+    planned = tasks.plan(study)
+    for method in ("connector", "lora", "ia3", "adapter", "prefix"):
+        mine = [task for task in planned if task.run.method == method]
+        assert [task.stage for task in mine].count("finetune") == 1 and [task.stage for task in mine].count("evaluate") == 1
+        captions = [task.run.probe_step for task in mine if task.stage == "probe" and task.run.probe == "clean_captions"]
+        assert captions == [n * epoch for n in (3, 6, 9, 12)] and max(captions) == mine[0].run.steps

@@ -426,3 +426,18 @@ def test_captions_are_read_by_all_names_of_the_scenes_which_the_study_keeps(work
     (results.folder / "vocabulary.csv").unlink()
     with pytest.raises(ValueError, match="chair_s reads captions by the names .* must be collected again"):
         collected.rescore("study", scorer=metrics)
+
+
+def test_a_probe_reads_what_was_trained_up_to_its_step(prepared: dict[str, str], cache: Path) -> None:
+    run = replace(RUN, steps=4, keep_every=2)
+    records.write_examples("scenes", {"test": [example(0)]})
+    stage = records.open_stage(run, "finetune", inputs=records.inputs(run, "finetune"))
+    for name in ("adapter.safetensors", "adapter-2.safetensors"):
+        (stage.folder / name).write_text(name)
+    stage.finish(stamp={})
+    read = {step: records.inputs(replace(run, probe_step=step), "probe")["finetune"] for step in (None, 2, 4)}
+    assert read[None] == read[4] != read[2] and None not in read.values()
+    assert records.inputs(replace(run, probe_step=2), "evaluate")["finetune"] == read[4], "questions are asked of the end"
+    old = json.loads(json.dumps(records.expectation(RUN, "finetune", {})))
+    del old["resolved"]["keep_every"]
+    assert records.differences(old, records.expectation(RUN, "finetune", {})) == [], "a run made before there was the axis is as good as it was"

@@ -33,6 +33,11 @@ from peftlab.run import CONTROLS, Run, axis
         ({"steps": 0}, "steps is 0; a whole number of at least 1"),
         ({"steps": True}, "steps is True; a whole number of at least 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5; a whole number of at least 1"),
+        ({"keep_every": 0}, "keep_every is 0; a whole number of at least 1, or None"),
+        ({"method": "dare_90", "keep_every": 5}, "what dare_90 stores is made at the end of its training"),
+        ({"probe_step": 30}, "probe_step is 30; the last step, 60, or one before it that keep_every (None) keeps"),
+        ({"probe_step": 25, "keep_every": 20}, "probe_step is 25; the last step, 60, or one before it that keep_every (20) keeps"),
+        ({"method": "none", "probe_step": 60}, "of a method that trains, or None"),
         ({"seed": -1}, "seed is -1; a whole number from 0"),
         ({"test_size": 0}, "test_size is 0; a whole number of at least 1, or None"),
         ({"method": "ia3", "size": 4}, "size is 4, but ia3 has no size"),
@@ -73,6 +78,10 @@ def test_test_and_probe_folders_are_named_by_what_is_asked() -> None:
     assert Run().test_id == "icons_choice-n200"
     assert Run(test_dataset="scenes", test_pictures="blank", test_size=None).test_id == "scenes-blank"
     assert (Run().probe_id, Run(probe_size=None).probe_id) == ("presence-n180", "presence")
+    early, last = Run(keep_every=20, probe_step=40), Run(keep_every=20, probe_step=60)
+    assert (early.probe_id, last.probe_id) == ("presence-n180-at40", "presence-n180-at60") and early.test_id == Run().test_id
+    assert early.id == last.id == Run(keep_every=20).id != Run().id and early.kept == (20, 40)
+    assert (early.probed, last.probed, Run().probed) == ("adapter-40.safetensors", "adapter.safetensors", "adapter.safetensors")
 
 
 def test_a_cell_becomes_a_run_and_a_misspelt_axis_stops_it() -> None:

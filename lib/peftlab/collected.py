@@ -105,7 +105,7 @@ class Rescored:
     refused: dict[str, str]
 
 
-CELL = ["run", "stage", "tested_on", "test_pictures", "test_size", "probe_size"]  # what tells one stage's answers from another's
+CELL = ["run", "stage", "tested_on", "test_pictures", "test_size", "probe_size", "probe_step"]  # what tells one stage's answers from another's
 
 
 def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescored:
@@ -153,8 +153,9 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
 
 def _stages(given: pd.DataFrame, told: set[str]) -> Iterator[pd.DataFrame]:
     """The answers of each stage in a row group; ValueError where those of one of `told` come again: some metrics need them all."""
-    keys = given[CELL].astype({"test_size": float, "probe_size": float})  # where one is missing in a row group all are floats there
-    for key, cell in given.groupby([keys[name] for name in CELL], sort=False, dropna=False):
+    keys = given[[name for name in CELL if name in given]]  # a study made before an axis was there has one level of it
+    keys = keys.astype({name: float for name in keys if name.endswith(("_size", "_step"))})  # where one is missing in a row group all are floats there
+    for key, cell in given.groupby([keys[name] for name in keys], sort=False, dropna=False):
         if str(key) in told:
             raise ValueError(f"the answers of {key[0]} on {key[2]} lie in two row groups of predictions.parquet: collect the study again, which keeps a stage's together")
         told.add(str(key))
@@ -182,7 +183,7 @@ def _changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The scores that are not the same to nine digits, before and after."""
     key = [c for c in (*CELL, "metric") if c in old]
     columns = [*key, "value", "n", "unparsed"]
-    sizes = [c for c in ("test_size", "probe_size") if c in key]
+    sizes = [c for c in ("test_size", "probe_size", "probe_step") if c in key]
     old, new = (frame.astype(dict.fromkeys(sizes, float)) for frame in (old, new))
     both = old[columns].merge(new[columns], on=key, how="outer", suffixes=("_before", "_after"), validate="one_to_one")
     same = pd.Series(True, index=both.index)

@@ -11,7 +11,7 @@ import pandas as pd
 from peftlab import answers, datasets, methods, metrics, models, stats, style
 
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
-HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "quantisation", "train_pictures")
+HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "keep_every", "quantisation", "train_pictures")
 LEVEL = 95  # per cent: of every interval
 QUESTION = ("example_id", "tested_on", "picture_id", "asset", "template", "answers", "choices")  # what is the question's own
 CELL = ("model", "method", "connector", "dataset")
@@ -568,7 +568,7 @@ INVENTED = [
 
 
 def invented(predictions: Predictions) -> pd.DataFrame:
-    """Captions of scenes that name what is not there: a row per probe (`CAPTIONS`, as ``tested_on``), model and number of steps.
+    """Captions of scenes that name what is not there: a row per probe (`CAPTIONS`, as ``tested_on``), model and number of steps taken when it was probed.
 
     ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. Beside it stand CHAIR-i, the share
     of the things there that are named, the length in words and the share of captions that name nothing (``silent``), each with its interval, and
@@ -579,7 +579,9 @@ def invented(predictions: Predictions) -> pd.DataFrame:
     """
     whole = _rows(predictions)
     right = _is(whole, stage="probe", train_pictures="true") & whole["tested_on"].isin(CAPTIONS).to_numpy(dtype=bool)
-    rows = _plain(whole, right, ["tested_on", *ARM, "steps", "example_id", "picture_id", "asset", "objects", "response", "parsed", "outcome", "value"])
+    rows = _plain(whole, right, ["tested_on", *ARM, "steps", "probe_step", "example_id", "picture_id", "asset", "objects", "response", "parsed", "outcome", "value"])
+    if "probe_step" in rows:  # of one training, probed after several steps
+        rows = rows.assign(steps=pd.to_numeric(rows["probe_step"]).fillna(rows["steps"]).astype(int))
     rows = rows.assign(silent=100.0 * rows["parsed"].fillna("").eq(""))
     bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(["tested_on", *ARM[:3]], sort=False)}
     found = []

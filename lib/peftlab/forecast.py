@@ -22,7 +22,7 @@ ALIKE: tuple[tuple[str, ...], ...] = (
     ("model",),
 )
 UNKNOWN = 1000  # questions of a test set whose card does not say how many it has
-SHORT = {"steps": 5, "test_size": 32, "probe_size": 36}  # of a pilot run
+SHORT = {"steps": 5, "test_size": 32, "probe_size": 36, "keep_every": None, "probe_step": None}  # of a pilot run
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from peftlab import datasets, models, paths
-from peftlab.run import PROTOCOL, Run
+from peftlab.run import PROTOCOL, Run, adapter_file
 
 SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
@@ -328,7 +328,7 @@ def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | 
     if stage != "finetune":
         record = stage_folder(run, "finetune") / "run.json"
         files = json.loads(record.read_text())["files"] if record.exists() else {}
-        found["finetune"] = files.get("adapter.safetensors")  # not the log: its seconds differ each time
+        found["finetune"] = files.get(run.probed if stage == "probe" else adapter_file())  # not the log: its seconds differ each time
     if stage == "probe":
         found["names"] = digests(dataset).get("base")  # what is popular is counted there
     return found

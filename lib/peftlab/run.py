@@ -45,12 +45,14 @@ class Run:
     train_size: int | None = axis(None, "training examples, the first of a seeded order; None: all")
     train_pictures: str = axis("true", "pictures in training: true | shuffled (a control: format without sight)")
     replay: float | None = axis(None, "share of examples of data the base has seen, beside the training examples; None: none")
+    keep_every: int | None = axis(None, "steps after which what was trained so far is kept, again and again, to be probed; None: only the end is")
     seed: int = axis(42, "of initialisation, order and dropout")
     test_dataset: str = axis("same", "data set to evaluate on; same: the one tuned on", "evaluate")
     test_pictures: str = axis("true", "pictures in evaluation: true | shuffled | blank (baselines)", "evaluate")
     test_size: int | None = axis(200, "test questions, the first of a seeded order; None: all", "evaluate")
     probe: str = axis("presence", "hallucination probe: a name in lib/peftlab/probes.py", "probe")
     probe_size: int | None = axis(180, "probe questions: whole balanced triples of presence, pictures to caption; None: all", "probe")
+    probe_step: int | None = axis(None, "step of the training that is probed, one that keep_every keeps; None: the last", "probe")
 
     def __post_init__(self) -> None:
         levels = {
@@ -83,7 +85,7 @@ class Run:
         for name in ("steps", "batch_size"):
             _require(_whole(getattr(self, name)) and getattr(self, name) >= 1, f"{name} is {getattr(self, name)!r}; a whole number of at least 1")
         _require(_whole(self.seed) and 0 <= self.seed < 2**32, f"seed is {self.seed!r}; a whole number from 0 to 4294967295")
-        for name in ("size", "layers", "train_size", "test_size", "probe_size"):
+        for name in ("size", "layers", "train_size", "test_size", "probe_size", "keep_every", "probe_step"):
             value = getattr(self, name)
             _require(value is None or (_whole(value) and value >= 1), f"{name} is {value!r}; a whole number of at least 1, or None")
         _require(self.size is None or card.size_name is not None, f"size is {self.size!r}, but {self.method} has no size: leave it None")
@@ -95,6 +97,10 @@ class Run:
         fits = share is None or (isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1)
         _require(fits, f"replay is {share!r}; a share above 0 and at most 1, such as 0.05, or None")
         _require(share is None or bool(models.card(self.model).seen), f"replay is {share!r}, but no data set is known to have been seen by {self.model}")
+        each, at = self.keep_every, self.probe_step
+        _require(each is None or methods.keeps(self.method), f"keep_every is {each!r}, but what {self.method} stores is made at the end of its training")
+        kept = self.method != "none" and (at == self.steps or (each is not None and at is not None and at < self.steps and at % each == 0))
+        _require(at is None or kept, f"probe_step is {at!r}; the last step, {self.steps}, or one before it that keep_every ({each}) keeps, of a method that trains, or None")
         places = ", ".join(card.locations) or "no such choice: leave it None"
         _require(self.location is None or self.location in card.locations, f"location is {self.location!r}; {self.method} has {places}")
         _require(self.lr != "paper" or card.lr is None or card.lr_paper is not None, f"lr is 'paper', but Zhou et al. 2024 give no rate for {self.method}: use card or a number")
@@ -151,8 +157,18 @@ class Run:
 
     @property
     def probe_id(self) -> str:
-        """Folder name of a probe: its name and its size unless all."""
-        return self.probe + (f"-n{self.probe_size}" if self.probe_size else "")
+        """Folder name of a probe: its name, its size unless all, the step unless the last."""
+        return self.probe + (f"-n{self.probe_size}" if self.probe_size else "") + (f"-at{self.probe_step}" if self.probe_step else "")
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The steps before the last after which what was trained so far is kept."""
+        return tuple(range(self.keep_every, self.steps, self.keep_every)) if self.keep_every else ()
+
+    @property
+    def probed(self) -> str:
+        """The file of the tuned model that is probed."""
+        return adapter_file(None if self.probe_step == self.steps else self.probe_step)
 
     def resolved(self) -> dict[str, Any]:
         """Every axis with what the cards put in its place: numbers for learning rates and size, names for data sets."""
@@ -164,8 +180,13 @@ class Run:
         values["connector_lr"] = rates.get(self.connector_lr, self.connector_lr) if tuned else None
         values["test_dataset"] = self.tested_on
         if self.method == "none":
-            values.update(steps=0, train_size=0)
+            values.update(steps=0, train_size=0, keep_every=None)
         return values
+
+
+def adapter_file(step: int | None = None) -> str:
+    """The name of the file that holds what was trained: at the end, or after a step that was kept."""
+    return "adapter.safetensors" if step is None else f"adapter-{step}.safetensors"
 
 
 def _whole(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,12 +23,12 @@ from tqdm.auto import tqdm
 from peftlab import checkpoints, features, guards, loading, methods, models
 from peftlab.models import Loaded
 from peftlab.records import Example
-from peftlab.run import Run
+from peftlab.run import Run, adapter_file
 
 WARMUP = 0.03  # share of the steps; Zhou et al. 2024
 CLIP = 1.0  # gradient norm; their trainer's default
 IGNORE = -100
-ADAPTER = "adapter.safetensors"
+ADAPTER = adapter_file()
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,13 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
 
     The loss is the mean over answer tokens of a batch; prompt, picture and pad positions carry none, and logits are computed
     at answer positions only. Order and dropout are functions of `run.seed`. With `keep`, a checkpoint is written there every
-    `checkpoints.EVERY` seconds, and a training that finds one goes on from it, at the losses it would have had. Guards (see `guards`) stop a run whose trainable
+    `checkpoints.EVERY` seconds, and a training that finds one goes on from it, at the losses it would have had; beside it lies
+    what was trained after each step of `run.kept`, for `save` to take along. Guards (see `guards`) stop a run whose trainable
     set, gradients or movement are not what the method says.
     """
     resolved = run.resolved()
+    if run.kept and keep is None:
+        raise ValueError(f"keep_every is {run.keep_every}, but there is no place to keep what was trained: give `keep`")
     guards.trainable(model, loaded, run)
     before = guards.snapshot(model)
     pictures = features.encode(loaded, [e.image for e in examples])
@@ -102,6 +106,8 @@ def finetune(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run:
                     "grad_norm": norm.item(), "tokens": sum(len(i.ids) for i in batch), "seconds": time.perf_counter() - clock, **companion.facts(),
                 }  # fmt: skip
             )
+            if keep and step + 1 in run.kept:
+                _write(model, _kept(keep, step + 1))
             if keep and time.monotonic() - saved >= checkpoints.EVERY:
                 saved = _checkpoint(keep, step + 1, model, optimiser, companion, rows)
         guards.after_training(model, before)
@@ -168,26 +174,45 @@ def tokenise(pictures: features.Features, examples: Sequence[Example], *, turns:
     return items
 
 
-def save(model: nn.Module, folder: Path) -> Path:
-    """Write every trainable tensor, by name, to ``adapter.safetensors`` and check the file against the live tensors."""
-    file = folder / ADAPTER
-    save_file({n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}, file)
+def save(model: nn.Module, folder: Path, run: Run | None = None, *, keep: Path | None = None) -> Path:
+    """Write every trainable tensor, by name, to ``adapter.safetensors`` and check the file against the live tensors.
+
+    With `run` and `keep`, the ones that `finetune` was given, what was kept of earlier steps goes to the folder too (`adapter_file`).
+    Raises FileNotFoundError where one of those is gone.
+    """
+    file = _write(model, folder / ADAPTER)
     guards.saved(model, folder)
+    for step in run.kept if run and keep else ():
+        if not _kept(keep, step).exists():
+            raise FileNotFoundError(f"{_kept(keep, step)} is gone: what was trained after {step} steps was kept there; delete {keep} and train again")
+        shutil.move(_kept(keep, step), folder / adapter_file(step))
     return file
 
 
-def restore(model: nn.Module, folder: Path) -> None:
-    """Load ``adapter.safetensors`` into a model attached for the same run; names and shapes must agree exactly."""
-    stored = load_file(folder / ADAPTER)
+def _kept(keep: Path, step: int) -> Path:
+    """Where a training keeps what it has trained after a step: beside its checkpoint, since a kill may take the stage's folder."""
+    return keep.with_name(f"{keep.name}.at{step}")
+
+
+def _write(model: nn.Module, file: Path) -> Path:
+    """Write every trainable tensor, by name, whole or not at all."""
+    part = file.with_name(f"{file.name}.part")
+    save_file({n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}, part)
+    return part.replace(file)
+
+
+def restore(model: nn.Module, folder: Path, name: str = ADAPTER) -> None:
+    """Load what was trained (at the end, or the file `name` of an earlier step) into a model attached for the same run; names and shapes must agree exactly."""
+    stored = load_file(folder / name)
     live = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if stored.keys() != live.keys():
         odd = sorted(stored.keys() ^ live.keys())
-        raise ValueError(f"{folder / ADAPTER} is of another model or method: {len(odd)} tensors differ, such as {odd[0]}")
+        raise ValueError(f"{folder / name} is of another model or method: {len(odd)} tensors differ, such as {odd[0]}")
     with torch.no_grad():
-        for name, tensor in stored.items():
-            if tensor.shape != live[name].shape:
-                raise ValueError(f"{folder / ADAPTER}: {name} is {tuple(tensor.shape)}, the model has {tuple(live[name].shape)}")
-            live[name].copy_(tensor)
+        for key, tensor in stored.items():
+            if tensor.shape != live[key].shape:
+                raise ValueError(f"{folder / name}: {key} is {tuple(tensor.shape)}, the model has {tuple(live[key].shape)}")
+            live[key].copy_(tensor)
 
 
 def export(run: Run, tuned: Path, target: Path) -> Path:

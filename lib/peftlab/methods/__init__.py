@@ -259,6 +259,11 @@ def companion(model: Any, run: Any) -> Companion:
     return make(model, run) if make else Companion()
 
 
+def keeps(method: str) -> bool:
+    """Whether what `method` has trained after any step can be stored as it is: not of selective ones, some of which edit weights at the end."""
+    return card(method).group != "selective"
+
+
 def implementation(method: str) -> Any:
     """The module that implements a method; one that is made of others asks for theirs here."""
     found = card(method)
