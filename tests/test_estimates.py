@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab import collected, estimates, findings, metrics, stats, tables
+from peftlab import collected, estimates, findings, methods, metrics, stats, tables
 
 
 @pytest.fixture
@@ -411,3 +411,62 @@ def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> No
     said = findings.invented(facts)
     assert said[0].startswith("Of the captions of the bare base 10.0") and "1 is higher (LoRA (connector frozen))" in said[1] and "On the 170 pictures" in said[2]
     assert all("gives the same answer under" in line for line in findings.unchanged(facts)) and len(findings.unchanged(facts)) == 4
+
+
+# ---------------------------------------------------------------- form and knowledge
+
+
+@pytest.fixture(scope="module")
+def published() -> collected.Results:
+    """The main study as it is tracked, whose models were asked for the likelihood of every choice."""
+    return collected.read_results("main")
+
+
+def test_the_likeliest_choice_is_scored_as_the_metric_scores_it(published: collected.Results) -> None:
+    known = published.scores.query("metric == 'likeliest' and test_pictures == 'true' and tested_on == 'icons_choice'").set_index(["method", "connector", "train_pictures"])["value"]
+    frame = estimates.likeliest(published.predictions)
+    assert len(frame) == 12 and frame["method"].is_unique is False
+    for row in frame.to_dict("records"):
+        key = row["method"], row["connector"]
+        assert row["mean"] == pytest.approx(known[*key, "true"]) and row["low"] < row["mean"] < row["high"] and row["n"] == 1000
+        if row["method"] != "none":
+            assert row["difference"] == pytest.approx(known[*key, "true"] - known["none", "frozen", "true"])
+        has = (*key, "shuffled") in known.index
+        assert (row["control"] == pytest.approx(known[*key, "true"] - known[*key, "shuffled"])) if has else pd.isna(row["control"])
+
+
+def test_without_likelihoods_there_is_no_likeliest_choice(answers: pd.DataFrame) -> None:
+    assert estimates.by_likelihood(answers) is None and estimates.likeliest(answers).empty
+
+
+def test_what_the_control_gained_is_between_it_and_the_base(answers: pd.DataFrame) -> None:
+    frame = estimates.to_shuffled(answers)
+    means = estimates.scores(answers).set_index(["method", "connector", "dataset"])["mean"]
+    for row in frame.to_dict("records"):
+        base = means["none", "frozen", row["dataset"]]
+        assert row["gain"] == pytest.approx(means[row["method"], row["connector"], row["dataset"]] - base)
+        assert row["gain"] - row["control_gain"] == pytest.approx(row["mean"])
+
+
+def test_absent_things_affirmed_are_counted_apart(published: collected.Results) -> None:
+    rows = published.predictions
+    frame = estimates.hallucination(rows)
+    probe = rows[(rows["stage"] == "probe") & (rows["train_pictures"] == "true")]
+    absent = probe[[a[0] == "no" for a in probe["answers"]]]
+    known = absent.groupby(["method", "connector"], observed=True)["parsed"].apply(lambda said: 100 * (said == "yes").mean())
+    base = known["none", "frozen"]
+    for row in frame[frame["method"].notna()].to_dict("records"):
+        assert row["affirmed"] == pytest.approx(known[row["method"], row["connector"]]) and row["absent"] == 450
+        assert pd.isna(row["difference"]) if row["method"] == "none" else row["difference"] == pytest.approx(row["affirmed"] - base)
+    (always,) = frame[frame["method"].isna()].to_dict("records")
+    assert (always["mean"], always["affirmed"]) == (50, 100) and pd.isna(always["low"]) and pd.isna(always["affirmed_low"])
+
+
+def test_rates_tried_are_those_of_the_sweep() -> None:
+    frame = estimates.rates(collected.read_costs("lr"))
+    assert len(frame) == 23 and frame["lr"].notna().all() and set(frame["method"]) == {"lora", "adapter", "ia3", "prefix", "full", "connector"}
+    for method, mine in frame.groupby("method"):
+        best = mine.loc[mine["validation_loss"].idxmin(), "lr"]
+        assert mine["lr"].min() < best < mine["lr"].max(), f"{method} has no worse rate on either side"
+        assert best == (methods.CONNECTOR_LR if method == "connector" else methods.card(method).lr), f"the card of {method} is not the sweep's choice"
+    assert estimates.rates(collected.read_costs("nothing")).empty

@@ -296,6 +296,13 @@ def read_base(model: str) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
+def read_costs(study: str) -> pd.DataFrame:
+    """What tuning the models of a study cost, with their losses, a row per model; no rows where the study is neither collected nor published."""
+    if not any((folder / study / "provenance.json").exists() for folder in (paths.results(), paths.published_results())):
+        return pd.DataFrame()
+    return read_results(study).costs
+
+
 def read_results(study: str) -> Results:
     """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
     for folder in (paths.results() / study, paths.published_results() / study):

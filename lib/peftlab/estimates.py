@@ -174,6 +174,7 @@ def _most(names: Iterable[str]) -> float | None:
 
 
 DIFFERENCE = ("difference", "difference_low", "difference_high", "verdict")
+CONTROL = ("control", "control_low", "control_high", "control_verdict")
 
 
 def _against(d: stats.Interval | None) -> dict[str, Any]:
@@ -314,10 +315,18 @@ def averages_to_base(predictions: Predictions) -> pd.DataFrame:
 
 
 def to_shuffled(predictions: Predictions) -> pd.DataFrame:
-    """Paired differences to the same method tuned with shuffled pictures: above zero, it is sight that was learned, not format."""
+    """Paired differences to the same method tuned with shuffled pictures: what the right pictures gave.
+
+    ``gain`` and ``control_gain`` are what the method and its control gained over the untouched base, in points; None where that was not asked.
+    """
     predictions = _once(predictions)
     true, shuffled = cells(predictions), cells(predictions, train_pictures="shuffled")
-    return _differences((_named(key), true[key], shuffled[key]) for key in true if key in shuffled)
+    base = {key: true.get((key[0], "none", "frozen", key[3])) for key in true}
+
+    def gain(key: tuple[str, str, str, str], cell: pd.DataFrame) -> float | None:
+        return None if base[key] is None else stats.paired(cell, base[key], "question_id").mean
+
+    return _differences(({**_named(key), "gain": gain(key, true[key]), "control_gain": gain(key, shuffled[key])}, true[key], shuffled[key]) for key in true if key in shuffled)
 
 
 def to_frozen(predictions: Predictions) -> pd.DataFrame:
@@ -351,6 +360,40 @@ def to_best(predictions: Predictions) -> pd.DataFrame:
 def _sign(cell: pd.DataFrame) -> int:
     """-1 where less is better."""
     return -1 if metrics.metric(cell["metric"].iloc[0]).higher_is_better is False else 1
+
+
+def by_likelihood(predictions: Predictions) -> Averaged | None:
+    """The answers to questions with choices as though each had named the choice that its model takes for the likeliest; None where that was not measured.
+
+    What is lost of the form of answers costs nothing here, so that every estimate made of these tells what is known from how it is put.
+    """
+    rows = _rows(predictions)
+    if "likeliest" not in rows or not (chosen := (rows["likeliest"] >= 0).to_numpy()).any():
+        return None
+    numbers, own = _once(predictions).questions
+    right = [[100.0 * (metrics.normalise(choice) in accepted) for choice in choices] for choices, accepted in zip(own["choices"], ({*map(metrics.normalise, a)} for a in own["answers"]))]
+    values = np.full((len(own), max(map(len, right)) or 1), np.nan)
+    for place, earned in enumerate(right):
+        values[place, : len(earned)] = earned
+    mine = rows[chosen]
+    return Averaged(mine.assign(value=values[numbers[chosen], mine["likeliest"]], metric="likeliest", outcome="right"))
+
+
+def likeliest(predictions: Predictions) -> pd.DataFrame:
+    """A row per model, method, connector and data set: accuracy of the likeliest choice with interval, n, and two paired differences.
+
+    ``difference`` is to the untouched base, ``control`` to the same method tuned with shuffled pictures, each with _low, _high and its verdict.
+    """
+    columns = [*CELL, "mean", "low", "high", "n", "clusters", *DIFFERENCE, *CONTROL]
+    once = by_likelihood(predictions)
+    if once is None:
+        return pd.DataFrame(columns=columns)
+    found, shuffled, rows = once.cells(), once.cells(train_pictures="shuffled"), []
+    for key, cell in found.items():
+        base = found.get((key[0], "none", "frozen", key[3])) if key[1] != "none" else None
+        differences = [stats.paired(cell, other, "question_id") if other is not None else None for other in (base, shuffled.get(key))]
+        rows.append({**_named(key), **_score(cell), **_against(differences[0]), **dict(zip(CONTROL, _against(differences[1]).values(), strict=True))})
+    return _sorted(rows)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -525,18 +568,23 @@ def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
 def hallucination(predictions: Predictions) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
+    ``affirmed`` is the share of questions about absent things that got a yes, with its interval, and ``difference`` the paired one to the
+    untouched base on them: what is hallucinated, where accuracy also falls by denying what is there or by losing the form.
     The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
     """
     whole, rows = _rows(predictions), []
     right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation="none")
     probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
+    bare = {model: _affirmed(part[part["run"] == part["run"].iloc[0]]) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
     for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
+        row |= _against(stats.paired(_affirmed(mine), bare[model]) if method != "none" and model in bare else None)
         rows += [] if method == "none" and row in rows else [row]
     for model, mine in probe.groupby("model", sort=False):
         one = mine[mine["run"] == mine["run"].iloc[0]]
         judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
-        rows.append(_probed(judged, model=model, method=None, connector=None, dataset=None))
+        by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
+        rows.append({**_probed(judged, model=model, method=None, connector=None, dataset=None), **by_design, **_against(None)})
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
 
 
@@ -544,7 +592,16 @@ def _probed(judged: pd.DataFrame, **names: Any) -> dict[str, Any]:
     if judged["seed"].nunique() > 1:
         raise ValueError("the probe of several seeds: precision and recall are of one run; select a seed")
     more = {name: metrics.score(judged, name)["value"] for name in metrics.PROBE[1:]}
+    absent = _affirmed(judged)
+    share = _within(_row(stats.interval(absent["value"], absent["picture_id"], absent["asset"])), 100.0)
+    more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
     return {**names, **_score(judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=1)), **more}
+
+
+def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
+    """The questions about absent things, worth 100 where they got a yes."""
+    absent = judged[[metrics.normalise(answers[0]) == "no" for answers in judged["answers"]]]
+    return absent.assign(value=100.0 * (absent["parsed"] == "yes"))
 
 
 def by_kind(predictions: Predictions) -> pd.DataFrame:
@@ -672,6 +729,17 @@ def definitions(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def rates(costs: pd.DataFrame) -> pd.DataFrame:
+    """What a sweep of learning rates tried: a row per method and rate, with the loss of answers on validation data in nats per token.
+
+    `costs` are those of the sweep (none: no rows). The rate of `connector` is that of the connector's own parameters.
+    """
+    columns = ["method", "lr", "validation_loss", "steps", "batch_size", "seed"]
+    if costs.empty:
+        return pd.DataFrame(columns=columns)
+    return costs.assign(lr=costs["lr"].fillna(costs["connector_lr"]))[columns].reset_index(drop=True)
+
+
 def _only(values: Iterable[Any]) -> Any:
     """The one of the different values of an axis; None where it is missing; several are joined by "/"."""
     found = [v for v in values if not pd.isna(v)]
@@ -694,6 +762,7 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
     whole = _rows(predictions)
     tuned = ~_is(whole, method="none")
     names = list(whole["model"].unique())
+    plain = rows[[m in ("connector", "full") or methods.card(m).group == "selective" for m in rows["method"]]] if len(rows) else rows  # the others add parameters
     return {
         "level": LEVEL,
         "models": [{"model": n, "label": models.card(n).label, "source": models.card(n).source, "licence": models.card(n).licence} for n in names],
@@ -702,7 +771,8 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
         "seeds": sorted(int(s) for s in whole["seed"].unique()),
         **{axis: sorted(x for x in whole.loc[tuned, axis].unique().tolist() if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
         "answers": len(whole),
-        "parameters": {c.removeprefix("total_"): float(rows[c].min()) for c in rows if c.startswith("total_") and rows[c].notna().any()},
+        "parameters": {c.removeprefix("total_"): float(plain[c].min()) for c in rows if c.startswith("total_") and plain[c].notna().any()},
+        **{name: sorted(int(x) for x in rows[name].dropna().unique()) if name in rows else [] for name in ("threads", "cores")},
     }
 
 

@@ -130,16 +130,52 @@ def to_base(facts: Facts) -> list[str]:
 
 
 def to_shuffled(facts: Facts) -> list[str]:
-    """Per control: whether it was sight that was learned, or the format of answers."""
-    means = {
-        "higher": "what it learned, it learned from the pictures",
-        "lower": "the right pictures did it harm",
-        SURE: "that it learned to see, and not only how answers look, is not shown",
-    }
-    return [
-        f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; {means[r['verdict']]}."
-        for r in facts["main_results"]["to_shuffled"]
-    ]
+    """Per control: what the right pictures gave, beside what was gained without them."""
+    means = {"higher": "the right pictures gave it that much", "lower": "the right pictures did it harm", SURE: "that it learned to see, and not only how answers look, is not shown"}
+    said = []
+    for r in facts["main_results"]["to_shuffled"]:
+        gained = f"; of the {number(r['gain'])} points that it gained over the untouched base the control gained {number(r['control_gain'])}" if r["control_gain"] is not None and r["gain"] > 0 else ""
+        said.append(f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; {means[r['verdict']]}{gained}.")
+    return said
+
+
+def likeliest(facts: Facts) -> list[str]:
+    """Per data set with choices: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
+    said, rows = [], facts["main_results"]["likeliest"]
+    for dataset in dict.fromkeys(r["dataset"] for r in rows):
+        mine = [r for r in rows if r["dataset"] == dataset]
+        said += [f"By the likeliest choice on {_place(r)}, where form counts for nothing, the untouched base has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}." for r in mine if r["method"] == "none"]
+        tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
+        if tuned:
+            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that measure", "the untouched base"))
+        said += [f"{arm(r)} has {_points(_changed(r, 'control'))} to its control by it; {r['control_verdict']}." for r in mine if r["control"] is not None]
+    return said
+
+
+def _counted(rows: Sequence[Row]) -> dict[str, int]:
+    """How many differences are higher, lower and not distinguishable, and how many there are."""
+    return {word: sum(r["verdict"] == word for r in rows) for word in ("higher", "lower", SURE)} | {"all": len(rows)}
+
+
+def rates(facts: Facts) -> list[str]:
+    """Where the learning rates of the study's methods come from: the sweep, the study itself, or their authors."""
+    main, tried, parts = facts["main_results"], {}, {"swept": [], "given": [], "other": []}
+    for r in main["rates"]:
+        tried.setdefault(r["method"], []).append((r["validation_loss"], r["lr"]))
+    for r in main["definitions"]:
+        own = r["lr"] if r["lr"] is not None else r["connector_lr"]
+        if own is not None:
+            best = min(tried[r["method"]])[1] if r["method"] in tried else None
+            parts["other" if best is None else "swept" if own == best else "given"].append(style.label("method", r["method"]))
+    said = []
+    if parts["swept"]:
+        counts = sorted({len(rates) for rates in tried.values()})
+        each = " to ".join(number(n, 0) for n in dict.fromkeys((counts[0], counts[-1])))
+        how = f"the grid lr: {each} rates a method, {number(main['rates'][0]['steps'], 0)} steps, another seed; test data were not asked"
+        said.append(f"Rates with the lowest loss of answers on validation data, in a sweep at equal budget ({how}): {listed(parts['swept'])}.")
+    said += [f"Rates that this study was made to try, which were not the sweep's choice: {listed(parts['given'])}."] if parts["given"] else []
+    said += [f"Not swept, but what its authors recommend or a near relative has: the rate of {listed(parts['other']) if len(parts['other']) <= NAMED else many(len(parts['other']), 'method', 'other methods')}."] if parts["other"] else []
+    return said
 
 
 def to_frozen(facts: Facts) -> list[str]:
@@ -168,9 +204,8 @@ def forgetting(facts: Facts) -> list[str]:
         kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
         base = {r["part"]: r for r in mine if r["method"] == "none"}
         if kept:
-            counts = {word: sum(r["verdict"] == word for r in kept) for word in ("higher", "lower", SURE)} | {"all": len(kept)}
             said.append(f"The bare base has {_share(base['A_S'])} in the mean of {listed(sorted(style.label('dataset', r['part']) for r in base.values() if r['kind'] == 'seen'))}.")
-            said.append(_split(kept, counts, f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
+            said.append(_split(kept, _counted(kept), f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
             most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
             said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
         both = [r for r in mine if r["part"] == "H" and r["method"] != "none"]
@@ -181,8 +216,8 @@ def forgetting(facts: Facts) -> list[str]:
     return said
 
 
-def _changed(row: Row) -> Row:
-    return {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+def _changed(row: Row, name: str = "difference") -> Row:
+    return {"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
 
 
 def text_forgetting(facts: Facts) -> list[str]:
@@ -191,8 +226,7 @@ def text_forgetting(facts: Facts) -> list[str]:
     base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
     said = [f"The bare base has a perplexity of {number(base[0]['mean'])} on the fixed passages."] if base else []
     if tuned:
-        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
-        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
+        said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
         said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'])}.")
     return said
@@ -207,6 +241,7 @@ def hallucination(facts: Facts) -> list[str]:
     said = [f"The untouched base answers {_share(r)} of the probe right (n\u00a0=\u00a0{number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
     said += probe_to_base(facts)
+    said += affirmed(facts)
     lost = [arm(r) for r in tuned if r["unparsed"] > r["n"] / 2]
     if lost:
         said.append(f"More than half of the answers of {listed(lost)} name neither yes nor no, or both: what was lost there is at least the form.")
@@ -222,8 +257,7 @@ def invented(facts: Facts) -> list[str]:
     base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
     said = [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
     if tuned:
-        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
-        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
+        said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
     broken = [r for r in tuned if r["broken"] is not None]
     if broken:
         least, most = (choose(broken, key=lambda r: r["broken"]) for choose in (min, max))
@@ -241,8 +275,7 @@ def unchanged(facts: Facts) -> list[str]:
         said += [f"The untouched base gives the same answer {where} in {_share(r)} of the questions." for r in mine if r["method"] == "none"]
         tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
         if tuned:
-            counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
-            said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
+            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
     return said
 
 
@@ -252,6 +285,20 @@ def probe_to_base(facts: Facts) -> list[str]:
     for d, counts in probe["to_base_tally"].items():
         rows = [r for r in probe["to_base"] if r["dataset"] == d]
         said.append(_split(rows, counts, f"Of {many(counts['all'], 'model', 'models')} tuned on {style.label('dataset', d)}", "the base"))
+    return said
+
+
+def affirmed(facts: Facts, *, only: str | None = None) -> list[str]:
+    """Which models (tuned on one data set, with `only`) say yes more often than the base to things that are not there: hallucination in the strict sense."""
+    rows = facts["hallucination"]["scores"]
+    said = [
+        f"A yes about an absent thing is a hallucination in the strict sense: the base gives one to {_share({'mean': r['affirmed'], 'low': r['affirmed_low'], 'high': r['affirmed_high']})} of {number(r['absent'], 0)} such questions."
+        for r in rows if r["method"] == "none"
+    ][:1]  # fmt: skip
+    for dataset in dict.fromkeys(r["dataset"] for r in rows if r["dataset"] and only in (None, r["dataset"])):
+        mine = [r for r in rows if r["dataset"] == dataset and r["difference"] is not None]
+        if mine:
+            said.append(_split(mine, _counted(mine), f"By that share, of {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}", "the base"))
     return said
 
 
@@ -276,9 +323,15 @@ def limits(facts: Facts) -> list[str]:
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else several + ".",
         f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
-        f"The intervals are those of {main['design']['level']}\u00a0% each. The tables hold {many(main['comparisons'], 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident.",
+        f"The intervals are those of {main['design']['level']}\u00a0% each. The study makes {many(_comparisons(facts), 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident.",
     ]
     return said
+
+
+def _comparisons(facts: Facts) -> int:
+    """How many differences of the facts have an interval and a verdict."""
+    rows = [row for found in facts.values() for value in found.values() if isinstance(value, list) for row in value if isinstance(row, dict)]
+    return sum(row.get(name) is not None for row in rows for name in ("verdict", "control_verdict"))
 
 
 def failed(facts: Facts) -> list[str]:
@@ -303,11 +356,11 @@ def failed(facts: Facts) -> list[str]:
 def abstract(facts: Facts) -> list[str]:
     """What was found of the first data set, whether it was sight, and the probe's and the costs' first sentences."""
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
-    found = best(facts)[:1] + above_chance(facts)[:1] + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    found = best(facts)[:1] + above_chance(facts)[:1] + (likeliest(facts)[:2] if any(r["dataset"] == first for r in facts["main_results"]["likeliest"]) else []) + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
     if "hallucination" in facts:
         tuned_on = dict(zip(facts["hallucination"]["to_base_tally"], probe_to_base(facts), strict=True))
-        found += hallucination(facts)[:1] + [said for name, said in tuned_on.items() if name == first]
+        found += hallucination(facts)[:1] + [said for name, said in tuned_on.items() if name == first] + affirmed(facts, only=first)
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, rates, base, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}

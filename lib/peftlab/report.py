@@ -248,13 +248,20 @@ def words(facts: Facts) -> dict[str, str]:
     if "main_results" not in facts:
         return {}
     design, origins = facts["main_results"]["design"], facts["provenance"]
-    parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
+    parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} are in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
     few = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    tuned = {r["method"] for r in facts["main_results"]["scores"]} - {"none", "full"}
+    scored = facts["main_results"]["scores"]
+    tuned = {r["method"] for r in scored} - {"none", "full"}
+    states = [s for s in ("frozen", "tuned") if any(r["connector"] == s and r["method"] not in ("none", "connector") for r in scored)]
+    full = "full fine-tuning and with " if any(r["method"] == "full" for r in scored) else ""
+    shared = design["threads"] and max(design["threads"]) < min(design["cores"])
     counted = number(design["runs"], 0)
     return {
         "line": f"{counted} fine-tuning runs · {number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
-        "parameters": f"It has {parameters} parameters." if parameters else "",
+        "parameters": f"Of its parameters {parameters}." if any(design["parameters"].values()) else "",
+        "against": f"{full}the untouched model",
+        "states": " or ".join(states) or "frozen",
+        "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if shared else "each run had all cores",
         "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
         "base": " ".join(_made(made) for made in facts["main_results"]["bases"].values() if made),
         "steps": " or ".join(number(s, 0) for s in design["steps"]),
@@ -315,6 +322,7 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "definitions": lambda f, label: tables.definitions_table(_frame(f, "main_results", "definitions"), cite=label),
     "data": lambda f, label: tables.data_table(_frame(f, "main_results", "data")),
     "main": lambda f, label: tables.main_table(*(_frame(f, "main_results", part) for part in ("scores", "averages", "baselines"))),
+    "likeliest_table": lambda f, label: tables.likeliest_table(_frame(f, "main_results", "likeliest")),
     "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
     "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
@@ -358,16 +366,15 @@ def publish(study: str) -> list[Path]:
     """Copy what `build` made of `study`, its results and its figures to their tracked places; returns the folders written.
 
     The report of `MAIN` is report/study.html and .pdf with its facts, that of another study is named after it; figures/ holds the main study's.
-    A study without answers has no report: its results are all there is.
+    A study without answers has no report: its results are all there is. Of a report made from tracked results the report alone is renewed.
 
     Refused, with nothing written, unless library, notebooks and lock file are committed, and the results come from committed
-    code of the present protocol; and where the files are larger than what the repository is to hold.
+    code of the present protocol; and where the files are larger than what the repository is to hold. Raises FileNotFoundError where the study is not collected.
     """
     if provenance.dirty() is not False:
         raise ValueError("library, notebooks or requirements.lock differ from the commit (or git is missing): commit them, run again, then publish")
-    results, origins = paths.results() / study, collected.read_results(study).provenance
-    if not results.exists():
-        raise FileNotFoundError(f"study {study!r} is not collected here: run `python -m peftlab report {study}`")
+    read = collected.read_results(study)
+    results, origins = read.folder, read.provenance
     if origins["dirty"] != [False] or None in origins["commits"]:
         raise ValueError(f"results of {study!r} come from uncommitted code: run them again from a clean commit")
     if origins.get("scored", {"dirty": False})["dirty"] is not False:
@@ -385,7 +392,7 @@ def publish(study: str) -> list[Path]:
         size = sum(f.stat().st_size for f in files)
         if size > LIMITS[what]:
             raise ValueError(f"{what} of {study!r} are {size / 1e6:.1f} MB; at most {LIMITS[what] / 1e6:.0f} MB are tracked (lib/peftlab/report.py)")
-    places = [({f: f.name for f in tidy}, paths.published_results() / study, True)]
+    places = [({f: f.name for f in tidy}, paths.published_results() / study, True)] if results != paths.published_results() / study else []
     if made:
         places.append((made, paths.report(), False))
     if made and study == MAIN:

@@ -160,15 +160,15 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
     held = averages[averages["method"] != "none"].drop_duplicates("group").set_index("group")["datasets"].to_dict() if len(averages) else {}
     groups = [g for g in ("seen", "unseen") if held.get(g, 0) > 1]
     head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
-    head += [Cell(f"Mean {g}", f"{number(held[g], 0)} sets") for g in groups] + ["Unparsed"]
+    head += [Cell(f"Mean {g}", f"{number(held[g], 0)} sets") for g in groups] + [Cell("Unparsed", "by data set, %" if len(sets) > 1 else "%")]
     score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
     for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
         key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
-        rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed(mine)))
+        rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed_each(mine)))
     rules, row = frozenset({len(rows)}), _lookup(baselines, "baseline", "dataset")
     for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
         mine = [row(name, s["dataset"]) for s in sets]
-        rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
+        rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed_each(mine)))
     return Table(tuple(head), tuple(rows), "ll" + "r" * (len(head) - 2), rules)
 
 
@@ -182,6 +182,11 @@ def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:
     return f"{number(100 * sum(r['unparsed'] for r in there) / sum(r['n'] for r in there))} %" if there else "–"
 
 
+def _unparsed_each(rows: Sequence[Mapping[str, Any] | None]) -> str:
+    """The share of unparsed answers on each data set, in the order of the columns."""
+    return " / ".join("–" if r is None else number(100 * r["unparsed"] / r["n"]) for r in rows)
+
+
 def differences_table(frame: pd.DataFrame) -> Table:
     """Paired differences in points, with their intervals and what they allow to say; a row per comparison."""
     rows, rules, last = [], set(), None
@@ -193,6 +198,20 @@ def differences_table(frame: pd.DataFrame) -> Table:
         last = place
     head = ("Data set", "Method", "Connector", "Difference", "Interval", "n", "Verdict")
     return Table(head, tuple(rows), "lllrrrl", frozenset(rules))
+
+
+def likeliest_table(frame: pd.DataFrame) -> Table:
+    """Accuracy of the choice taken for the likeliest, the paired difference to the untouched base, and that to the control where there is one."""
+    controls, rows, rules, last = bool(frame["control"].notna().any()), [], set(), None
+    for i, row in enumerate(pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).sort_values("dataset", key=lambda s: s.map(style.order("dataset").index), kind="stable").to_dict("records")):
+        place = style.label("dataset", row["dataset"])
+        rules |= {i} if last not in (None, place) else set()
+        control = {"difference": row["control"], "difference_low": row["control_low"], "difference_high": row["control_high"]}
+        verdict = "–" if row["verdict"] is None or pd.isna(row["verdict"]) else row["verdict"]
+        rows.append((place if place != last else "", *_who(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *([_change(control)] if controls else [])))
+        last = place
+    head = ["Data set", "Method", "Connector", Cell("Accuracy", "likeliest choice"), "n", Cell("Difference", "to the base"), "Verdict", *([Cell("Difference", "to its control")] if controls else [])]
+    return Table(tuple(head), tuple(rows), "lllrrrl" + "r" * controls, frozenset(rules))
 
 
 def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
@@ -242,7 +261,7 @@ def text_table(frame: pd.DataFrame) -> Table:
 
 
 def hallucination_table(frame: pd.DataFrame) -> Table:
-    """The probe: accuracy with interval, precision, recall, F1, yes rate and unparsed answers; always-yes last."""
+    """The probe: accuracy and the share of absent things affirmed with intervals, the latter's difference to the base, precision, recall, F1, yes rate and unparsed; always-yes last."""
     frame = pd.concat([frame[frame["method"].notna()], frame[frame["method"].isna()]])
     rows, rules, last = [], set(), None
     for i, row in enumerate(frame.to_dict("records")):
@@ -251,10 +270,13 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
         rules |= {i} if last not in (None, tuned) else set()
         who = ("Always yes", "–") if always else _who(row)
         rest = [number(row[name]) for name in metrics.PROBE[1:]]
-        rows.append((tuned if tuned != last else "", *who, _estimate(row), *rest, "–" if always else _unparsed([row])))
+        affirmed = _estimate({"mean": row["affirmed"], "low": row["affirmed_low"], "high": row["affirmed_high"]})
+        rows.append((tuned if tuned != last else "", *who, _estimate(row), affirmed, _change(row), *rest, "–" if always else _unparsed([row])))
         last = tuned
+    counts = [Cell("", f"n = {number(frame[name].max(), 0)}") if len(frame) else Cell("") for name in ("n", "absent")]
     shown = [metrics.METRICS[name].label for name in metrics.PROBE]
-    return Table(("Tuned on", "Method", "Connector", *shown, "Unparsed"), tuple(rows), "lll" + "r" * (len(shown) + 1), frozenset(rules))
+    head = ("Tuned on", "Method", "Connector", Cell(shown[0], counts[0].small), Cell("Affirmed", f"of absent, {counts[1].small}"), Cell("Difference", "to the base"), *shown[1:], "Unparsed")
+    return Table(head, tuple(rows), "lll" + "r" * (len(head) - 3), frozenset(rules))
 
 
 def invented_table(frame: pd.DataFrame) -> Table:
