@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import typst
 
-from peftlab import __main__, blocks, collected, findings, paths, report, style, tables
+from peftlab import __main__, blocks, collected, findings, models, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
 
 AGGREGATE = list(__main__.AGGREGATE)
@@ -295,6 +295,13 @@ def test_what_is_likeliest_is_said_with_its_control() -> None:
     assert said[0].endswith("the untouched base has 27.1\u00a0% [23.7,\u00a030.5], n\u00a0=\u00a01,000.")
     assert "none is higher than the untouched base" in said[1] and said[2] == "LoRA (connector frozen) has +2.5 points [0.2,\u00a04.8] to its control by it; higher."
     assert findings.likeliest({"main_results": {"likeliest": []}}) == []
+
+
+def test_the_making_of_another_build_of_the_base_is_not_told(built: Path) -> None:
+    now = collected.read_base("pocket-mlp", {"bases": {"pocket-mlp": models.digest("pocket-mlp")}})
+    assert report._made(now).startswith("The first stage took 300 steps") and collected.read_base("tiny-mlp", {"bases": {}}) is None
+    other = collected.read_base("pocket-mlp", {"bases": {"pocket-mlp": "0"}})
+    assert other == {"other_build": "0"} and "an earlier one" in report._made(other) and "%" not in report._made(other)
 
 
 def test_rates_are_told_by_where_they_come_from() -> None:

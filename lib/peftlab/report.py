@@ -274,6 +274,8 @@ def words(facts: Facts) -> dict[str, str]:
 
 def _made(base: dict[str, Any]) -> str:
     """How a base was trained, and what its validation says of it."""
+    if "other_build" in base:
+        return "It is not the build of that base which the project holds now, whose making is tracked, but an earlier one."
     steps, now, before, guessed = base["settings"], base["validation"], base["validation_a_fifth_before"], base["question_only"]
     each = findings.listed(f"{number(now[d])}\u00a0% on {style.label('dataset', d)} ({number(guessed[d])}\u00a0%)" for d in now)
     earlier = findings.listed(f"{number(before[d])}\u00a0%" for d in now)
