@@ -364,7 +364,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.add_argument("--again-stale", action="store_true", help="make stale stages again")
     one.add_argument("--plain", action="store_true", help="a line per stage instead of a live table")
-    one.add_argument("--workers", type=int, help="runs at once (default: on a CPU one per core, while memory lasts; with a GPU one)")
+    one.add_argument("--workers", type=int, help="runs at once (default: on a CPU one per core, at most four, while memory lasts; with a GPU one)")
     one.add_argument("--on", metavar="CLUSTER", help="send the stages to a Ray cluster: ray (this machine), auto, host:port or ray://host:port")
     one.add_argument("--threads", type=int, default=1, help="with --on: cores a stage (default: 1)")
     one.add_argument("--gpus", type=float, help="with --on: GPUs a stage, such as 0.5 (default: 1 where the cluster has any)")
