@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import typst
 
-from peftlab import __main__, blocks, collected, findings, models, paths, report, style, tables
+from peftlab import __main__, blocks, collected, execute, findings, grid, kernels, models, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
 
 AGGREGATE = list(__main__.AGGREGATE)
@@ -398,6 +398,19 @@ def test_a_report_is_rebuilt_from_tracked_results_without_torch(work: Path, cach
     if sys.platform == "linux":
         assert "torch" in {line.split()[1] for line in (tmp_path / "asked.log").read_text().splitlines()}, "the process that kernels are forked from was not barred"
     assert {p.name: p.read_bytes() for p in (paths.published_results() / "main").iterdir()} == tracked
+
+
+def test_a_part_of_a_study_that_ran_here_does_not_hide_the_tracked_results(work: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(kernels, "warm_up", lambda: None)
+    monkeypatch.setattr(execute, "aggregate", lambda notebook, study: f"{notebook} of {collected.read_results(study).folder}")
+    monkeypatch.setattr(report, "build", lambda study: report.Report(work / "x.html", work / "x.pdf", work / "x.json"))
+    tracked = str(paths.published_results() / "main")
+    assert __main__.main(["report", "main"]) == 0 and "nothing of main ran here" in (said := capsys.readouterr().out) and f"10_main_results of {tracked}" in said
+    (paths.runs() / grid.read("main").runs[0].id).mkdir(parents=True)
+    assert __main__.main(["report", "main"]) == 2 and "the study is not complete" in capsys.readouterr().err
+    (paths.results() / "main").mkdir(parents=True)
+    assert __main__.main(["report", "main", "--published"]) == 0 and f"10_main_results of {tracked}" in capsys.readouterr().out
+    assert __main__.main(["report", "smoke", "--published"]) == 2 and "study 'smoke' is not published" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- publishing

@@ -286,7 +286,8 @@ AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cos
 def report(args: argparse.Namespace) -> int:
     """Collect what ran here, make tables and figures from it, and write the report; 1 if a notebook failed.
 
-    Where nothing of the study ran here, the report is made from the results that there are, collected before or published.
+    Where nothing of the study ran here, the report is made from the results that there are, collected before or published; with
+    ``--published`` it is made from the tracked ones, whatever ran here.
     """
     import shutil
 
@@ -296,7 +297,12 @@ def report(args: argparse.Namespace) -> int:
     study = grid.read(args.study)
     kernels.warm_up()
     there = [folder / study.name for folder in (paths.results(), paths.published_results()) if (folder / study.name).exists()]
-    if there and not any((paths.runs() / run.id).exists() for run in study.runs):
+    if args.published:
+        if not (tracked := paths.published_results() / study.name).exists():
+            raise FileNotFoundError(f"study {study.name!r} is not published: {tracked} does not exist")
+        shutil.rmtree(paths.results() / study.name, ignore_errors=True)  # collected again from data/runs without --published
+        print(f"the report is made from {tracked}")
+    elif there and not any((paths.runs() / run.id).exists() for run in study.runs):
         print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
     else:
         folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages)
@@ -412,6 +418,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("report", help="tables, figures and the report from what ran here")
     one.add_argument("study", nargs="?", default="smoke", help="the study to report (default: smoke)")
+    one.add_argument("--published", action="store_true", help="make it from the tracked results, whatever ran here")
     one.set_defaults(call=report)
 
     one = commands.add_parser("rescore", help="score stored answers again with the scorers as they are now; no model is loaded")
