@@ -87,14 +87,11 @@ def hallucination(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     `frame` is `estimates.hallucination`'s: the untouched base and always saying yes are vertical lines through every block.
     """
     ax = _blocks(frame[frame["dataset"].notna()], ax)
-    several = frame["model"].nunique() > 1 if "model" in frame else False
     lines = [(frame["method"] == "none", "--", "untouched base"), (frame["method"].isna(), ":", "always yes")]
     for chosen, dash, _ in lines:
         for row, block in product(frame[chosen].to_dict("records"), ax.peftlab_blocks):
-            if several and row["model"] != block["model"]:
-                continue
-            mean = row["mean"]
-            ax.plot([mean, mean], [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
+            if row.get("model") == block["model"]:
+                ax.plot([row["mean"]] * 2, [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
     ax.set_xlabel("Accuracy of the probe (%), 95 % interval")
     ax.set_xlim(left=0)
     _legend(ax, [Line2D([], [], color=style.BASE, linestyle=dash, label=name) for _, dash, name in lines])
@@ -165,21 +162,22 @@ def _facets(draw: Callable[[pd.DataFrame, Axes], None], frame: pd.DataFrame, ax:
     found = [_axes(ax, height)] if len(parts) == 1 else plt.subplots(len(parts), 1, figsize=(WIDTH, height * len(parts)), sharex=True)[1]
     for one, (model, precision, (mine,)) in zip(found, parts, strict=True):
         draw(mine, one)
-        one.set_title(", ".join(filter(None, (model, precision))))
+        if model or precision:
+            one.set_title(", ".join(filter(None, (model, precision))))
     _methods_legend(found[0], frame)
     return found[0]
 
 
 def _of(frame: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
-    """The rows of a block: of its data set, and of its model where there are several."""
+    """The rows of a block: of its data set and its model, None where the frame names no model."""
     mine = frame[frame["dataset"] == block["dataset"]]
     return mine if block["model"] is None else mine[mine["model"] == block["model"]]
 
 
 def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
     """Points with intervals, a block of rows per data set, and per model where there are several; the blocks' extents are left on the Axes as `peftlab_blocks`."""
-    several = "model" in frame and frame["model"].nunique() > 1
-    chosen = [{"dataset": d, "model": m} for m in (style.order("model") if several else [None]) for d in style.order("dataset")]
+    of = [m for m in style.order("model") if m in set(frame["model"])] if "model" in frame else [None]
+    chosen, several = [{"dataset": d, "model": m} for m in of for d in style.order("dataset")], len(of) > 1
     found = [(names, block) for names in chosen if len(block := _of(frame, names))]
     shares = [[m for m in style.order("method") if m in set(block["method"])] for _, block in found]
     ax = _axes(ax, 0.75 + 0.19 * max(3, sum(len(shown) + 1 for shown in shares)))

@@ -348,11 +348,13 @@ def limits(facts: Facts) -> list[str]:
     """What of the numbers a reader must not take for more: seeds, steps, the number of comparisons, base and machine."""
     main = facts["main_results"]
     seeds, steps = main["design"]["seeds"], " or ".join(number(s, 0) for s in main["design"]["steps"])
+    compared = f" The tables hold {many(main['comparisons'], 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident." if main["comparisons"] else ""
+    tuned = [f"Every model was tuned for {steps} steps, whatever its method would have reached with more."] if steps else []
     several = f"{number(len(seeds), 0)} seeds were run; answers are averaged over them, and the intervals do not hold their spread"
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else several + ".",
-        f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
-        f"The intervals are those of {main['design']['level']}\u00a0% each. The tables hold {many(main['comparisons'], 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident.",
+        *tuned,
+        f"The intervals are those of {main['design']['level']}\u00a0% each.{compared}",
     ]
     return said
 
@@ -374,7 +376,8 @@ def failed(facts: Facts) -> list[str]:
     if bad:
         worst = max(bad, key=lambda r: r["share"])
         said.append(f"{number(len(bad), 0)} of {many(main['models'], 'model', 'models')} left more than {main['unreadable_above']}\u00a0% of the answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
-    return said or ["By these numbers nothing failed outright: no tuned model is below the base, and no control stayed level."]
+    tuned = "no tuned model is below the base, and no control stayed level" if _sets(facts) else "every base is above what needs no sight of the picture on what it has seen"
+    return said or [f"By these numbers nothing failed outright: {tuned}."]
 
 
 @_by_model
