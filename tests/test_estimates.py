@@ -425,7 +425,7 @@ def test_the_probe_of_two_seeds_is_averaged(answers: pd.DataFrame) -> None:
     rows = answers[answers["stage"] == "probe"]
     said = rows["response"].where(np.arange(len(rows)) % 3 > 0, "yes")
     bare = rows.drop(columns=[name for name in ("parsed", "outcome", "value") if name in rows])
-    other = reseeded(metrics.judge(bare.assign(response=said), "yes_no"), 7)
+    other = reseeded(pd.concat([metrics.judge(run, "yes_no") for _, run in bare.assign(response=said).groupby("run", sort=False)]), 7)
     one, two = (estimates.hallucination(part) for part in (rows, other))
     both = estimates.hallucination(pd.concat([rows, other], ignore_index=True))
     for name in ("mean", "unparsed", "precision", "recall", "f1", "yes_rate"):

@@ -32,16 +32,16 @@ Says = Callable[[Facts], list[str]]
 
 
 def _levels(facts: Facts, axis: str) -> list[str]:
-    """The levels of an axis in the rows of all facts, in the order in which they first occur."""
+    """The levels of an axis in the rows of all facts, in the order in which they first occur; a number is a score of that name, no level."""
     rows = (row for part in facts.values() for found in part.values() if isinstance(found, list) for row in found if isinstance(row, dict))
-    return list(dict.fromkeys(row[axis] for row in rows if row.get(axis) is not None))
+    return list(dict.fromkeys(row[axis] for row in rows if isinstance(row.get(axis), str)))
 
 
 def _only(facts: Facts, axis: str, level: str) -> Facts:
     """The facts of one level of an axis: its rows, those that do not name the axis, and the tallies and counts of these."""
 
     def part(found: dict[str, Any]) -> dict[str, Any]:
-        mine = {k: [r for r in v if not isinstance(r, dict) or r.get(axis, level) == level] if isinstance(v, list) else v for k, v in found.items()}
+        mine = {k: [r for r in v if not isinstance(r, dict) or not isinstance(r.get(axis), str) or r[axis] == level] if isinstance(v, list) else v for k, v in found.items()}
         tallies = {k: mine.get(k.removesuffix("_tally")) for k in mine if k.endswith("_tally")}
         mine |= {k: estimates.tally(pd.DataFrame(rows)) if rows else {} for k, rows in tallies.items()}
         return mine | ({"models": len(mine["scores"])} if "models" in mine and "scores" in mine else {})

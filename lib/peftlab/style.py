@@ -124,9 +124,9 @@ def ordered(frame: pd.DataFrame, by: Iterable[str] = ("dataset", "method", "conn
 def apart(*frames: pd.DataFrame) -> list[tuple[str, str, list[pd.DataFrame]]]:
     """The frames of each model, and of each precision, apart, where the first frame holds several: (label of the model, precision, frames).
 
-    Both are "" where there is one of it; a frame without the column is given to every one.
+    Both are "" where there is one of it; a frame without the column is given to every one. A column of numbers is a score of that name, no axis.
     """
-    axes = [axis for axis in ("model", "precision") if axis in frames[0] and frames[0][axis].nunique() > 1]
+    axes = [axis for axis in ("model", "precision") if axis in frames[0] and not pd.api.types.is_numeric_dtype(frames[0][axis]) and frames[0][axis].nunique() > 1]
     if not axes:
         return [("", "", list(frames))]
     found = []
