@@ -413,6 +413,50 @@ def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> No
     assert all("gives the same answer under" in line for line in findings.unchanged(facts)) and len(findings.unchanged(facts)) == 4
 
 
+# ---------------------------------------------------------------- several seeds, mixed levels
+
+
+def reseeded(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The same models under another seed, which answer some questions otherwise."""
+    return rows.assign(seed=seed, run=rows["run"] + f"-{seed}")
+
+
+def test_the_probe_of_two_seeds_is_averaged(answers: pd.DataFrame) -> None:
+    rows = answers[answers["stage"] == "probe"]
+    said = rows["response"].where(np.arange(len(rows)) % 3 > 0, "yes")
+    bare = rows.drop(columns=[name for name in ("parsed", "outcome", "value") if name in rows])
+    other = reseeded(pd.concat([metrics.judge(run, "yes_no") for _, run in bare.assign(response=said).groupby("run", sort=False)]), 7)
+    one, two = (estimates.hallucination(part) for part in (rows, other))
+    both = estimates.hallucination(pd.concat([rows, other], ignore_index=True))
+    for name in ("mean", "unparsed", "precision", "recall", "f1", "yes_rate"):
+        assert both[name].tolist() == pytest.approx(((one[name] + two[name]) / 2).tolist()), name
+        assert name == "recall" or (one[name] != two[name]).any(), name
+    assert both["n"].eq(60).all() and both.loc[both["method"].notna(), "seeds"].eq(2).all() and len(both) == len(one)
+    unread = other.assign(parsed=None, outcome="unparsed", value=0.0)
+    assert estimates.hallucination(pd.concat([rows, unread], ignore_index=True)).loc[lambda f: f["method"] == "lora", "precision"].isna().all(), "one seed has none"
+
+
+def test_captions_of_two_seeds_are_averaged(captioning: pd.DataFrame) -> None:
+    rows = captioning[captioning["tested_on"] == "scene_captions"]
+    spared = rows["example_id"].isin([f"c{i}" for i in range(100)])
+    other = reseeded(rows.assign(value=rows["value"].where(spared, 100.0 * (rows["method"] == "none"))), 7)
+    one = estimates.invented(rows).set_index(["method", "steps"])
+    both = estimates.invented(pd.concat([rows, other], ignore_index=True)).set_index(["method", "steps"])
+    assert both.loc[("none", 0), "mean"] == (10 + 55) / 2 and both.loc[("lora", 60), "mean"] == (20 + 10) / 2 and both.loc[("lora", 60), "n"] == 200
+    assert both.loc[("lora", 60), "difference"] == pytest.approx(15 - 32.5)
+    assert both.loc[("lora", 60), "clean"] == one.loc[("lora", 60), "clean"] / 2, "clean is what is so under each seed"
+
+
+def test_a_row_that_mixes_levels_is_refused_by_every_estimate(answers: pd.DataFrame, kept: SimpleNamespace) -> None:
+    tuned = answers[answers["method"] == "lora"]
+    mixed = pd.concat([answers, tuned.assign(steps=999, seed=7, run=tuned["run"] + "-999")], ignore_index=True)
+    with pytest.raises(ValueError, match="lora / frozen / scenes mixes steps 60, 999"):
+        estimates.hallucination(mixed)
+    texts = kept.texts.assign(steps=60)
+    with pytest.raises(ValueError, match="none / bf16 / none / frozen / icons_choice mixes steps 60, 999: one table"):
+        estimates.text_forgetting(pd.concat([texts, texts.assign(steps=999)]))
+
+
 # ---------------------------------------------------------------- form and knowledge
 
 

@@ -75,3 +75,11 @@ def test_the_hallucination_grid_asks_more_of_the_models_of_main() -> None:
         mine = [run for run in study.runs if (run.method, run.connector) == arm]
         assert {run.test_pictures for run in mine} == {"true", "blank", "shuffled"} and {run.probe for run in mine} == {"presence", "scene_captions"}
         assert {run.probe_size for run in mine if run.probe == "scene_captions"} == {300}
+
+
+def test_the_base_grid_asks_every_pocket_base_about_every_set_with_and_without_the_picture() -> None:
+    study = grid.read("base")
+    assert study.stages == ("evaluate",) and {run.method for run in study.runs} == {"none"}
+    asked = {(run.model, run.dataset, run.test_pictures) for run in study.runs}
+    pocket = {name for name, card in models.MODELS.items() if card.family == "pocket" and not name.startswith("tiny")}
+    assert len(asked) == 3 * 8 * 3 == len(study.runs) and {model for model, _, _ in asked} == pocket

@@ -368,6 +368,44 @@ def test_forgetting_is_told_by_intervals() -> None:
     assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[3]
 
 
+def test_a_sentence_speaks_of_one_model() -> None:
+    """Two models on one data set: the tuned model of each is compared with its own base, and is named with it."""
+    scores = [row(model=m, method=method, group="seen", mean=mean) for m, top in (("pocket-mlp", 40.0), ("pocket-merger", 20.0)) for method, mean in (("none", top - 15), ("lora", top))]
+    tally = {"scenes": {"higher": 1, "lower": 1, "not distinguishable": 0, "all": 2}}
+    to_base = [row(model="pocket-mlp"), row(model="pocket-merger", verdict="lower")]
+    facts = {"main_results": {"scores": scores, "baselines": [], "to_best_tally": {}, "to_base": to_base, "to_base_tally": tally, "to_shuffled": [], "likeliest": []}}
+    said = findings.best(facts)
+    assert [s.partition(":")[0] for s in said] == ["Pocket (MLP)", "Pocket (merger)"]
+    assert "40.0" in said[0] and "the untouched base has 25.0" in said[0] and "20.0" in said[1] and "the untouched base has 5.0" in said[1]
+    assert findings.to_base(facts)[1] == "Pocket (merger): Of 1 tuned model on Scenes, none is higher than the untouched base, 1 is lower (LoRA (connector frozen)), and none not distinguishable from it."
+    assert [s.partition(":")[0] for s in findings.abstract(facts)] == ["Pocket (MLP)", "Pocket (merger)"]
+    parts = [row(precision=p, quantisation="none", part="A_S", kind="mean", difference=d, difference_low=d, difference_high=d) for p, d in (("bf16", -1.0), ("fp32", -2.0))]
+    parts += [row(precision=p, quantisation="none", part="A_S", kind="mean", method="none", difference=None) for p in ("bf16", "fp32")]
+    told = findings.forgetting({"forgetting": {"parts": parts}})
+    assert {s.partition(":")[0] for s in told} == {"bf16", "fp32"} and any(s.startswith("fp32: Most was lost by LoRA (connector frozen), −2.0") for s in told)
+
+
+def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: Path) -> None:
+    """Two untouched models and nothing tuned: what they know, and no section of what tuning does."""
+    import pandas as pd
+
+    rows = pd.read_parquet(study / "predictions.parquet").query("stage == 'evaluate' and method == 'none'")
+    pd.concat([rows, rows.assign(model="pocket-merger", run="m" + rows["run"])], ignore_index=True).to_parquet(study / "predictions.parquet", index=False)
+    (study / "costs.csv").unlink()
+    for notebook in (name for name, stage in __main__.AGGREGATE.items() if stage == "evaluate"):
+        perform(notebook)
+    facts = collected.read_facts("smoke")
+    title, _, content = report.document(facts)
+    assert "untouched models know" in title and {b.key for b in content if isinstance(b, Tabular)} == {"data", "bases", "provenance_table"}
+    assert not [b for b in content if isinstance(b, Figure)]
+    headings = [plain(b.spans) for b in content if isinstance(b, Heading)]
+    assert headings == ["Question", "Method", "Model", "Scores and intervals", "Data", "Results", "What the base sees", "Limits", "What did not work", "Answers", "Provenance", "References"]
+    made = report.build("smoke")
+    text = Page(made.html.read_text()).text
+    assert made.pdf.read_bytes().startswith(b"%PDF") and "fine-tuning runs" not in text and "was tuned for" not in text
+    assert "Pocket (MLP): On Scenes (seen) it has" in text and "Pocket (merger): On Scenes (seen) it has" in text and "We ask 2 untouched models" in text
+
+
 # ---------------------------------------------------------------- without torch
 
 BLOCK = """

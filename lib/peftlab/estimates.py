@@ -1,6 +1,6 @@
 """Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -62,12 +62,7 @@ class Averaged:
         cell, first = _grouped(rows, by)
         keys = [tuple(key) for key in rows[list(by)].iloc[first].astype(object).itertuples(index=False)]
         named = [" / ".join(map(str, key)) for key in keys]
-        for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
-            codes = _codes(rows[axis])
-            other = codes != codes[first][cell]
-            if other.any():
-                mixed = cell[other].min()
-                raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
+        _refuse_mixed(rows, cell, first, named)
         numbers, own = self.questions
         one = pd.factorize(cell * len(own) + numbers[places])[0]  # a question of a cell
         seed, start, asked = pd.factorize(_codes(rows["seed"]))[0], answers.first_rows(one), np.bincount(one)
@@ -132,6 +127,16 @@ def _grouped(rows: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndar
         codes = _codes(rows[name])
         found = pd.factorize(found * (int(codes.max(initial=-1)) + 2) + codes + 1)[0]
     return found, answers.first_rows(found)
+
+
+def _refuse_mixed(rows: pd.DataFrame, cell: np.ndarray, first: np.ndarray, named: Sequence[str]) -> None:
+    """Raise ValueError where the rows of a cell have several levels of an axis of `HELD`; `cell` and `first` as `_grouped` gives them, `named` the cells."""
+    for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
+        codes = _codes(rows[axis])
+        other = codes != codes[first][cell]
+        if other.any():
+            mixed = cell[other].min()
+            raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
 
 
 def _seeds(group: np.ndarray, seed: np.ndarray) -> np.ndarray:
@@ -255,6 +260,24 @@ def baselines(predictions: Predictions) -> pd.DataFrame:
             rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
     frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
+
+
+def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, float]] | None = None) -> pd.DataFrame:
+    """What the untouched bases know: a row per model, data set and ``baseline``, which is "true" for the right pictures, else one of `style.BASELINES`.
+
+    `question_only` gives, by model and data set, what a classifier without sight gets in per cent, where it was measured: rows "question_only",
+    without interval or n. Empty where no base was asked under the right pictures.
+    """
+    columns = ["model", "dataset", "baseline", "group", "metric", "mean", "low", "high", "n", "unparsed"]
+    predictions = _once(predictions)
+    right = scores(predictions)
+    right = right[right["method"] == "none"].assign(baseline="true") if len(right) else right
+    if right.empty:
+        return pd.DataFrame(columns=columns)
+    known = right[["model", "dataset", "group"]]
+    guessed = [{**row, "baseline": "question_only", "mean": share} for row in known.to_dict("records") if (share := (question_only or {}).get(row["model"], {}).get(row["dataset"])) is not None]
+    others = known.merge(baselines(predictions), on=["model", "dataset"])
+    return style.ordered(pd.concat([part for part in (right, others, pd.DataFrame(guessed)) if len(part)])[columns], ("model", "dataset"))
 
 
 def _majority(cell: pd.DataFrame) -> pd.Series:
@@ -533,12 +556,15 @@ def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
 def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
     """What tuning left of the language alone: a row per model, perplexity of fixed passages with its interval, and the difference to the bare base.
 
-    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage.
+    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage. Raises ValueError where
+    the rows of a model mix levels of another axis.
     """
     names = [*ARM, "mean", "low", "high", "n", "clusters", *DIFFERENCE]
     if texts.empty:
         return pd.DataFrame(columns=names)
     rows = texts[texts["train_pictures"] == "true"]
+    cell, first = _grouped(rows, ARM)
+    _refuse_mixed(rows, cell, first, [" / ".join(map(str, key)) for key in rows[ARM].iloc[first].itertuples(index=False)])
     rows = rows.assign(dataset=rows["dataset"].where(rows["method"] != "none"))  # the base is tuned on none
     bare = {key: _by_passage(part) for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
     found = []
@@ -570,15 +596,17 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
 
     ``affirmed`` is the share of questions about absent things that got a yes, with its interval, and ``difference`` the paired one to the
     untouched base on them: what is hallucinated, where accuracy also falls by denying what is there or by losing the form.
-    The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
+    The untouched base is one row (data set None), and always answering yes another (method None). Of several seeds the answers are averaged by question, and
+    precision, recall, F1 and yes rate are the means of those of each seed, None where one has none. Raises ValueError where a model's rows mix levels of another axis.
     """
+    cells(predictions, stage="probe")  # refuses what is no one comparison
     whole, rows = _rows(predictions), []
     right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation="none")
     probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
-    bare = {model: _affirmed(part[part["run"] == part["run"].iloc[0]]) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
+    bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
     for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
-        row |= _against(stats.paired(_affirmed(mine), bare[model]) if method != "none" and model in bare else None)
+        row |= _against(stats.paired(_by_question(_affirmed(mine)), bare[model]) if method != "none" and model in bare else None)
         rows += [] if method == "none" and row in rows else [row]
     for model, mine in probe.groupby("model", sort=False):
         one = mine[mine["run"] == mine["run"].iloc[0]]
@@ -589,13 +617,23 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
 
 
 def _probed(judged: pd.DataFrame, **names: Any) -> dict[str, Any]:
-    if judged["seed"].nunique() > 1:
-        raise ValueError("the probe of several seeds: precision and recall are of one run; select a seed")
-    more = {name: metrics.score(judged, name)["value"] for name in metrics.PROBE[1:]}
-    absent = _affirmed(judged)
+    seeds = [part for _, part in judged.groupby("seed", sort=False)]
+    more = {name: _mean([metrics.score(part, name)["value"] for part in seeds]) for name in metrics.PROBE[1:]}
+    absent = _by_question(_affirmed(judged))
     share = _within(_row(stats.interval(absent["value"], absent["picture_id"], absent["asset"])), 100.0)
     more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
-    return {**names, **_score(judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=1)), **more}
+    return {**names, **_score(_by_question(judged)), **more}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else values[0] if len(values) == 1 else float(np.mean(values))
+
+
+def _by_question(judged: pd.DataFrame) -> pd.DataFrame:
+    """Judged answers of one model, a row per question: ``value`` and ``unparsed`` averaged over its seeds, which are counted."""
+    judged = judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=judged["seed"].nunique())
+    means = judged.groupby("example_id", sort=False, observed=True)[["value", "unparsed"]].mean()
+    return judged.drop_duplicates("example_id").assign(**{name: means[name].to_numpy() for name in means})
 
 
 def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
@@ -623,22 +661,28 @@ def invented(predictions: Predictions) -> pd.DataFrame:
     ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. ``clean`` counts the pictures whose
     caption by the base names something and nothing that is not there; ``broken`` is the share of these whose caption does so now, by the
     protocol of Zhou et al. (2024, section 5.5), with its interval: None on fewer than `LEAST_CLEAN`. The base has none by choice of the
-    pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
+    pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not. Several seeds are
+    averaged by picture; the base is without an error where it is so under each. Raises ValueError where a row's captions mix levels of another axis.
     """
-    whole = _rows(predictions)
-    right = _is(whole, stage="probe", tested_on="scene_captions", train_pictures="true")
-    rows = _plain(whole, right, [*ARM, "steps", "example_id", "picture_id", "asset", "parsed", "outcome", "value"])
+    once = _once(predictions)
+    right = _is(once.rows, stage="probe", tested_on="scene_captions", train_pictures="true")
+    captions, places = once.average(right, [*ARM, "steps"])
+    made = {key: captions.iloc[place] for key, place in places.items()}
+    said = _plain(once.rows, right & _is(once.rows, method="none"), [*ARM[:3], "example_id", "parsed"])
+    silent = {key: set(part["example_id"]) for key, part in said[said["parsed"].fillna("").eq("")].groupby(ARM[:3], sort=False)}
     columns = [*ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", *DIFFERENCE, "clean", "broken", "broken_low", "broken_high"]
-    bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    parts: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for key, mine in made.items():
+        if key[3] == "none":
+            parts.setdefault(key[:3], []).append(mine)
+    bare = {key: pd.concat(several).drop_duplicates("example_id") for key, several in parts.items()}
     found = []
-    for key, mine in rows.groupby([*ARM, "steps"], sort=False):
-        if mine.duplicated("example_id").any():
-            raise ValueError(f"{' / '.join(map(str, key))} captions a picture twice: select a seed")
+    for key, mine in made.items():
         level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
-        row = {**dict(zip([*ARM, "steps"], key)), **level, "unparsed": int((mine["outcome"] == "unparsed").sum())}
+        row = {**dict(zip([*ARM, "steps"], key)), **level, "unparsed": mine["unparsed"].sum() if mine["seeds"].iloc[0] > 1 else int(mine["unparsed"].sum())}
         base = bare.get(key[:3])
         if base is not None and key[3] != "none":
-            clean = mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & base["parsed"].fillna("").ne(""), "example_id"])]
+            clean = mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & ~base["example_id"].isin(silent.get(key[:3], ())), "example_id"])]
             row |= {**_against(stats.paired(mine, base)), "clean": len(clean)}
             if len(clean) >= LEAST_CLEAN:
                 share = _within(_row(stats.interval(clean["value"], clean["picture_id"], clean["asset"])), 100.0)

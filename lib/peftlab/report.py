@@ -71,20 +71,21 @@ def document(facts: Facts) -> tuple[str, str, list[Block]]:
     source = (paths.report() / "template.md").read_text(encoding="utf-8")
     tree = json.loads(pypandoc.convert_text(source, "json", format="markdown-raw_html-raw_tex-tex_math_dollars-implicit_figures"))
     writer = _Writer(facts, _numbers(tree["blocks"], facts), _cited(tree["blocks"], facts))
-    title, subtitle = (plain(writer.spans(tree["meta"][name]["c"])) for name in ("title", "subtitle"))
+    of = "" if _fact(facts, "main_results.design.runs") else "bases-"
+    title, subtitle = (plain(writer.spans(tree["meta"][of + name]["c"])) for name in ("title", "subtitle"))
     return title, subtitle, list(writer.blocks(tree["blocks"]))
 
 
 def _divs(elements: list[dict[str, Any]], facts: Facts) -> Iterator[tuple[str, str, dict[str, str], list[dict[str, Any]]]]:
-    """Every block in order; fenced blocks as (class, key, attributes, content), others under their own name. Opens ``when``."""
+    """Every block in order; fenced blocks as (class, key, attributes, content), others under their own name. Opens ``when`` there are rows, and ``without``."""
     for element in elements:
         if element["t"] != "Div":
             yield element["t"], "", {}, [element]
             continue
         (key, (kind, *_), attributes), content = element["c"]
-        if kind != "when":
+        if kind not in ("when", "without"):
             yield kind, key, dict(attributes), content
-        elif _fact(facts, dict(attributes)["rows"]):
+        elif bool(_fact(facts, dict(attributes)["rows"])) == (kind == "when"):
             yield from _divs(content, facts)
 
 
@@ -257,19 +258,26 @@ def words(facts: Facts) -> dict[str, str]:
     shared = design["threads"] and max(design["threads"]) < min(design["cores"])
     counted = number(design["runs"], 0)
     return {
-        "line": f"{counted} fine-tuning runs · {number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
+        "line": f"{f'{counted} fine-tuning runs · ' if design['runs'] else ''}{number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
         "parameters": f"Of its parameters {parameters}." if any(design["parameters"].values()) else "",
         "against": f"{full}the untouched model",
         "states": " or ".join(states) or "frozen",
         "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if shared else "each run had all cores",
         "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
-        "base": " ".join(_made(made) for made in facts["main_results"]["bases"].values() if made),
+        "base": _bases(facts["main_results"]["bases"]),
         "steps": " or ".join(number(s, 0) for s in design["steps"]),
+        "bases": findings.many(len(design["models"]), "untouched model", "untouched models"),
         "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
         "level": number(design["level"], 0),
         "cost_group": facts.get("cost", {}).get("group", ""),
         "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
     }  # fmt: skip
+
+
+def _bases(bases: dict[str, dict[str, Any] | None]) -> str:
+    """How each base was made, by its name where there are several."""
+    several = f"The models of this study are {findings.listed(style.label('model', name) for name in bases)}. " if len(bases) > 1 else ""
+    return several + " ".join((f"{style.label('model', name)}: " if several else "") + _made(made) for name, made in bases.items() if made)
 
 
 def _made(base: dict[str, Any]) -> str:
@@ -323,6 +331,7 @@ def _provenance_table(facts: Facts, label: Label) -> Table:
 TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "definitions": lambda f, label: tables.definitions_table(_frame(f, "main_results", "definitions"), cite=label),
     "data": lambda f, label: tables.data_table(_frame(f, "main_results", "data")),
+    "bases": lambda f, label: tables.bases_table(_frame(f, "main_results", "known")),
     "main": lambda f, label: tables.main_table(*(_frame(f, "main_results", part) for part in ("scores", "averages", "baselines"))),
     "likeliest_table": lambda f, label: tables.likeliest_table(_frame(f, "main_results", "likeliest")),
     "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
