@@ -96,7 +96,7 @@ def test_rescore_says_what_changed(study: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out.splitlines()
     assert all("letter: – -> " in line for line in said[:-1]) and said[-1].startswith("60 of 264 scores and 0 answers changed")
     assert command_line.main(["rescore", "smoke", "--metric", "lettre"]) == 2
-    assert capsys.readouterr().err.startswith("peftlab rescore: metric is 'lettre'; choose one of exact, vqa")
+    assert capsys.readouterr().err.startswith("peftlab rescore: metric is 'lettre'; choose one of exact, equal")
 
 
 def test_rescore_needs_no_torch(study: Path) -> None:
