@@ -120,7 +120,10 @@ DENIED = re.compile(rf"(?:\b(?:not|neither|nor|except|cannot)|n['’]t)\s+(?:be\
 
 
 def _letter_named(response: str, choices: tuple[str, ...]) -> str | None:
-    """The choice whose letter the first line of a response names in one of `FORMS`, normalised; None where it names another one too, denies one, or there is no such choice."""
+    """The choice whose letter the first line of a response names in one of `FORMS`, normalised.
+
+    None where the line names another letter too or denies one, or where there is no such choice.
+    """
     response = "".join(response.strip().splitlines()[:1])
     said = {letter.upper() for form in FORMS for letter in form.findall(response)}
     if len(said) != 1 or said != {letter.upper() for letter in ANY_LETTER.findall(response)} or DENIED.search(response):

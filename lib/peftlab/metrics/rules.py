@@ -16,7 +16,7 @@ NUMBERS = {word: str(value) for value, word in enumerate("zero one two three fou
 ARTICLES = frozenset(("a", "an", "the"))
 MARKS = ";:/'[]\"()=+\\_><@`,?"  # of github.com/GT-Vision-Lab/VQA at 07aecec5a25de425d107f092906d6fee49513a43
 LATER_MARKS = ";/[]\"{}()=+\\_-><@`,?!"  # of its a013f0043c1e2cdc995922dfe257f7149aa9af06, and of what was copied from there
-WHOLE_NUMBER = r"\.(?!\d)"  # a full stop that no digit follows
+STOPS = r"\.(?!\d)"  # a full stop that no digit follows
 ONCE = (
     "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't it'd it'll ma'am "
     "mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll "
@@ -37,7 +37,7 @@ CURLED = {key.replace("'", "’"): word if word in STRAIGHT else word.replace("'
 CURLED |= {key.replace("’", "'"): CURLED.pop(key) for key in ("couldn’tve", "hadn’tve")}
 
 
-def _unmarked(text: str, marks: str, stops: str = WHOLE_NUMBER) -> str:
+def _unmarked(text: str, marks: str, stops: str = STOPS) -> str:
     """A text without `marks` and the first 32 of `stops`.
 
     A mark becomes a blank, or nothing where one of its kind stands beside a blank or a comma parts two digits anywhere.
@@ -116,8 +116,8 @@ def vizwiz_answer(response: str) -> str:
 def vizwiz_accuracy(answer: str, references: Sequence[str]) -> float:
     """Soft accuracy in per cent of an answer made by `vizwiz_answer`; references are compared as they were written. ValueError on fewer than four.
 
-    So does the code that its authors hand out (vizwiz.org; three public copies agree on it). VQA's takes marks off references that
-    differ, and lmms-eval treats them as TextVQA's are: an answer "on/off" earns nothing here.
+    So does the code that its authors hand out (vizwiz.org), in two public copies of it, one of which has backticks for the apostrophes of
+    contractions. VQA's takes marks off references that differ, and lmms-eval makes them like answers: "on/off" earns nothing here.
     """
     return _left_out(answer, list(references))
 
