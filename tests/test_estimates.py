@@ -254,6 +254,24 @@ def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFra
     assert estimates.baselines(soft.assign(answers=[[a[0]] * 2 + [f"no {i}-{j}" for j in range(8)] for i, a in enumerate(cell["answers"])])).set_index("baseline").loc["majority", "mean"] < 60
 
 
+def test_the_most_frequent_caption_is_judged_by_the_whole_test_set(answers: pd.DataFrame) -> None:
+    """Words that are rare among the questions asked, and frequent in the test set, count for little: as they do for a model's captions."""
+    cell = answers.query("tested_on == 'scenes' and method == 'none' and test_pictures == 'true' and stage == 'evaluate'")
+    told = [["a thing on grass", f"the {a[0]} number {i}"] for i, a in enumerate(cell["answers"])]
+    captioned = cell.assign(metric="cider", answers=told, choices=[[] for _ in told])
+    whole = pd.DataFrame({"example_id": [f"w{i}" for i in range(200)], "tested_on": "scenes", "answers": [["a thing on grass"] if i % 2 else ["nothing of it"] for i in range(200)]})
+    other = whole.assign(tested_on="facts")
+    by_hand = metrics.judge(captioned.assign(response="a thing on grass"), "cider", whole=whole)["value"].mean()
+
+    def majority(**more: pd.DataFrame) -> tuple[float, float]:
+        blind = estimates.to_blind(captioned, **more).set_index("baseline").loc["majority", "mean"]
+        return estimates.baselines(captioned, **more).set_index("baseline").loc["majority", "mean"], captioned["value"].mean() - blind
+
+    assert majority(references=pd.concat([other, whole])) == pytest.approx((by_hand, by_hand))
+    assert majority(references=other) == pytest.approx(majority()) and majority(references=pd.DataFrame()) == pytest.approx(majority())
+    assert abs(majority()[0] - by_hand) > 1
+
+
 # ---------------------------------------------------------------- forgetting
 
 

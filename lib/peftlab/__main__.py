@@ -250,7 +250,8 @@ def judge(args: argparse.Namespace) -> int:
     file = room.judge_run(Run.from_dict(json.loads(record.read_text())["axes"]), room.Judge(args.url, args.model, Path(args.prompt).read_text(encoding="utf-8")))
     found = json.loads(file.read_text())
     print(f"wrote {file}")
-    print(", ".join(f"{name} {found[name] if not isinstance(found[name], float) else round(found[name], 2)}" for name in ("rating", "hallucinated", "n", "unparsed")))
+    for told, of, names in (("", found, ("rating", "hallucinated", "n", "unparsed")), ("as MMHal-Bench counts: ", found["official"], ("rating", "hallucinated"))):
+        print(told + ", ".join(f"{name} {of[name] if not isinstance(of[name], float) else round(of[name], 2)}" for name in names))
     return 0
 
 

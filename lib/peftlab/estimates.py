@@ -16,7 +16,7 @@ LEVEL = 95  # per cent: of every interval
 QUESTION = ("example_id", "tested_on", "picture_id", "asset", "template", "answers", "choices")  # what is the question's own
 CELL = ("model", "method", "connector", "dataset")
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
-YES_NO = ("presence", "pope")  # probes by questions of yes or no; a study has one of them
+YES_NO = ("presence", "pope", "repope")  # probes by questions of yes or no; a study has one of them
 
 
 class Averaged:
@@ -240,11 +240,12 @@ def averages(predictions: Predictions, **levels: str) -> pd.DataFrame:
     return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions, **levels)))
 
 
-def baselines(predictions: Predictions) -> pd.DataFrame:
+def baselines(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row per model, data set and baseline (`style.BASELINES`).
 
     The most frequent answer is taken per template from the test questions themselves, which is more than any model could know.
-    Chance is one over the choices, or over the different answers of the template; it is exact and has no interval.
+    Chance is one over the choices, or over the different answers of the template; it is exact and has no interval. `references` are those of
+    `collected.Results`: a metric that weighs words by the whole test set judges the most frequent answer as it judges a model's.
     """
     predictions = _once(predictions)
     rows = []
@@ -255,18 +256,18 @@ def baselines(predictions: Predictions) -> pd.DataFrame:
     asked = {(key[0], key[3]): cell for key, cell in cells(predictions).items()}
     for (model, dataset), cell in asked.items():
         share = metrics.metric(cell["metric"].iloc[0]).is_share
-        for name, value in (("majority", _majority), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
+        for name, value in (("majority", lambda c: _majority(c, references)), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
             found = _score(cell.assign(value=value(cell), unparsed=0.0))
             rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
     frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
 
 
-def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, float]] | None = None) -> pd.DataFrame:
+def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, float]] | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """What the untouched bases know: a row per model, data set and ``baseline``, which is "true" for the right pictures, else one of `style.BASELINES`.
 
     `question_only` gives, by model and data set, what a classifier without sight gets in per cent, where it was measured: rows "question_only",
-    without interval or n. Empty where no base was asked under the right pictures.
+    without interval or n; `references` are as for `baselines`. Empty where no base was asked under the right pictures.
     """
     columns = ["model", "dataset", "baseline", "group", "metric", "mean", "low", "high", "n", "unparsed"]
     predictions = _once(predictions)
@@ -276,16 +277,17 @@ def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, 
         return pd.DataFrame(columns=columns)
     known = right[["model", "dataset", "group"]]
     guessed = [{**row, "baseline": "question_only", "mean": share} for row in known.to_dict("records") if (share := (question_only or {}).get(row["model"], {}).get(row["dataset"])) is not None]
-    others = known.merge(baselines(predictions), on=["model", "dataset"])
+    others = known.merge(baselines(predictions, references=references), on=["model", "dataset"])
     return style.ordered(pd.concat([part for part in (right, others, pd.DataFrame(guessed)) if len(part)])[columns], ("model", "dataset"))
 
 
-def _majority(cell: pd.DataFrame) -> pd.Series:
-    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric."""
+def _majority(cell: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.Series:
+    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric, over its whole test set where `references` hold it."""
+    held = references is not None and not references.empty and (references["tested_on"] == cell["tested_on"].iloc[0])
     said = cell["answers"].map(list).explode()
     most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
     asked = pd.DataFrame(cell[["choices", "answers", "template"]]).assign(example_id=range(len(cell)), response=cell["template"].map(most))
-    return metrics.judge(asked, cell["metric"].iloc[0])["value"]
+    return metrics.judge(asked, cell["metric"].iloc[0], whole=references[held] if np.any(held) else None)["value"]
 
 
 def _chance(cell: pd.DataFrame) -> pd.Series:
@@ -312,17 +314,17 @@ def to_base(predictions: Predictions, *, stage: str = "evaluate") -> pd.DataFram
     return _differences((_named(key), cell, base[key]) for key, cell in found.items() if key[1] != "none" and base[key] is not None)
 
 
-def to_blind(predictions: Predictions) -> pd.DataFrame:
+def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """Paired differences of the untouched base to what needs no sight of the picture: a row per model, data set and ``baseline``.
 
-    The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template.
+    The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template; `references` as in `baselines`.
     """
     predictions = _once(predictions)
     rows = []
     blind = {b: cells(predictions, test_pictures=b) for b in ("blank", "shuffled")}
     for key, cell in cells(predictions).items():
         if key[1] == "none":
-            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": cell.assign(value=_majority(cell))}
+            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": cell.assign(value=_majority(cell, references))}
             for name, other in others.items():
                 difference = stats.paired(cell, other, "question_id", strata="tested_on")
                 rows.append({**_named(key), "baseline": name, "group": group(key[0], key[3]), **_row(difference), "verdict": verdict(difference)})

@@ -59,7 +59,7 @@ class Run:
             "precision": ("bf16", "fp32"),
             "train_pictures": ("true", "shuffled"),
             "test_pictures": ("true", "shuffled", "blank"),
-            "probe": ("presence", "pope", "scene_captions"),
+            "probe": ("presence", "pope", "repope", "scene_captions"),
         }
         models.card(self.model), datasets.card(self.dataset)
         if self.test_dataset != "same":
