@@ -71,7 +71,7 @@ def _rows(loaded, examples: list) -> list[dict]:
     rows = []
     for example in examples:
         made = loaded.inputs(example.image, example.question)
-        answer = [*loaded.processor.tokenizer(example.answers[0], add_special_tokens=False)["input_ids"], loaded.end]
+        answer = [*loaded.tokens(example.answers[0]), loaded.end]
         prompt = made["input_ids"][0].tolist()
         rows.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer, "pixel_values": made["pixel_values"][0], "length": len(prompt) + len(answer)})
     return rows

@@ -118,7 +118,7 @@ def write_study(name: str = "smoke", sets: tuple[str, ...] = STUDY_SETS) -> Path
             judged = metrics.judge(study_answers(run, stage, level if stage == "evaluate" else 60 + STUDY_GAIN[run.method]), metric)
             mine = {**about, "stage": stage, "tested_on": "presence" if stage == "probe" else run.tested_on, **origin}
             answers.append(judged.assign(**mine, metric=metric))
-            shown = metrics.PROBE if stage == "probe" else (metric,)
+            shown = metrics.shown("presence" if stage == "probe" else metric, judged)
             scores += [{**mine, "metric": m, **metrics.score(judged, m)} for m in shown]
         if run.method != "none":
             llm = {"connector": 0, "full": 106_000_000, "lora": 2_900_000, "ia3": 40_000, "adapter": 3_700_000, "prefix": 345_600}[run.method]

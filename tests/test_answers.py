@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -57,6 +58,7 @@ def test_what_is_written_comes_back(file: Path) -> None:
         found, wanted = ([None if isinstance(v, float) and np.isnan(v) else tuple(v) if isinstance(v, list) else v for v in frame[name].tolist()] for frame in (rows, expected))
         assert found == wanted, name
     assert "likelihoods" not in rows and rows["objects"].isna().all()
+    assert rows["likeliest"].value_counts().to_dict() == {-1: len(rows) - 4, 0: 4}
     stored = pd.read_parquet(file)
     assert list(stored) == answers.SCHEMA.names and stored["likelihoods"].notna().sum() == 4
 
@@ -69,7 +71,7 @@ def test_a_stage_lies_in_one_row_group(file: Path) -> None:
 
 def test_names_are_categories_numbers_are_ordered_and_lists_are_shared(file: Path) -> None:
     rows = answers.read(file)
-    plain = {"value", "choices", "answers", "objects"}
+    plain = {"value", "choices", "answers", "objects", "likeliest"}
     assert {name for name, kind in rows.dtypes.items() if not isinstance(kind, pd.CategoricalDtype)} == plain
     assert rows["seed"].max() == 3 and (rows["seed"] > 1).sum() == 8 and rows["lr"].isna().sum() == 4
     assert (rows["tested_on"] == rows["dataset"]).all(), "columns of data sets are compared with each other"
@@ -130,3 +132,11 @@ def test_memory_of_a_study_is_bounded_by_its_rows(tmp_path: Path) -> None:
     assert found["rows"] == 200_000 and found["found"] == [8, 4 * 2 * 9]
     assert found["held"] / found["rows"] < 130
     assert found["taken"] / found["rows"] < 350, "bytes a row"
+
+
+def test_the_place_of_the_greatest_is_the_first_of_several() -> None:
+    rng = np.random.default_rng(0)
+    lists = [None, [], *([float(x) for x in rng.integers(-3, 0, rng.integers(1, 6))] for _ in range(200)), None]
+    chunked = pa.chunked_array([pa.array(lists[:90], pa.list_(pa.float64())), pa.array(lists[90:], pa.list_(pa.float64()))])
+    assert answers._greatest(chunked).tolist() == [max(range(len(found)), key=found.__getitem__) if found else -1 for found in lists]
+    assert answers._greatest(pa.chunked_array([pa.nulls(3, pa.list_(pa.float64()))])).tolist() == [-1, -1, -1]

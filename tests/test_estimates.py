@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab import collected, estimates, findings, metrics, stats, tables
+from peftlab import collected, estimates, findings, methods, metrics, stats, tables
 
 
 @pytest.fixture
@@ -254,6 +254,24 @@ def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFra
     assert estimates.baselines(soft.assign(answers=[[a[0]] * 2 + [f"no {i}-{j}" for j in range(8)] for i, a in enumerate(cell["answers"])])).set_index("baseline").loc["majority", "mean"] < 60
 
 
+def test_the_most_frequent_caption_is_judged_by_the_whole_test_set(answers: pd.DataFrame) -> None:
+    """Words that are rare among the questions asked, and frequent in the test set, count for little: as they do for a model's captions."""
+    cell = answers.query("tested_on == 'scenes' and method == 'none' and test_pictures == 'true' and stage == 'evaluate'")
+    told = [["a thing on grass", f"the {a[0]} number {i}"] for i, a in enumerate(cell["answers"])]
+    captioned = cell.assign(metric="cider", answers=told, choices=[[] for _ in told])
+    whole = pd.DataFrame({"example_id": [f"w{i}" for i in range(200)], "tested_on": "scenes", "answers": [["a thing on grass"] if i % 2 else ["nothing of it"] for i in range(200)]})
+    other = whole.assign(tested_on="facts")
+    by_hand = metrics.judge(captioned.assign(response="a thing on grass"), "cider", whole=whole)["value"].mean()
+
+    def majority(**more: pd.DataFrame) -> tuple[float, float]:
+        blind = estimates.to_blind(captioned, **more).set_index("baseline").loc["majority", "mean"]
+        return estimates.baselines(captioned, **more).set_index("baseline").loc["majority", "mean"], captioned["value"].mean() - blind
+
+    assert majority(references=pd.concat([other, whole])) == pytest.approx((by_hand, by_hand))
+    assert majority(references=other) == pytest.approx(majority()) and majority(references=pd.DataFrame()) == pytest.approx(majority())
+    assert abs(majority()[0] - by_hand) > 1
+
+
 # ---------------------------------------------------------------- forgetting
 
 
@@ -449,3 +467,133 @@ def test_one_training_probed_after_several_steps_has_a_row_for_each(captioning: 
     one = captions.assign(probe_step=captions["steps"].where(tuned).astype(float), steps=captions["steps"].where(~tuned, 180))
     columns = ["tested_on", "method", "steps", "mean", "clean", "broken", "silenced"]
     pd.testing.assert_frame_equal(estimates.invented(one)[columns], estimates.invented(captions)[columns])
+
+
+# ---------------------------------------------------------------- several seeds, mixed levels
+
+
+def reseeded(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The same models under another seed, which answer some questions otherwise."""
+    return rows.assign(seed=seed, run=rows["run"] + f"-{seed}")
+
+
+def test_the_probe_of_two_seeds_is_averaged(answers: pd.DataFrame) -> None:
+    rows = answers[answers["stage"] == "probe"]
+    said = rows["response"].where(np.arange(len(rows)) % 3 > 0, "yes")
+    bare = rows.drop(columns=[name for name in ("parsed", "outcome", "value") if name in rows])
+    other = reseeded(pd.concat([metrics.judge(run, "yes_no") for _, run in bare.assign(response=said).groupby("run", sort=False)]), 7)
+    one, two = (estimates.hallucination(part) for part in (rows, other))
+    both = estimates.hallucination(pd.concat([rows, other], ignore_index=True))
+    for name in ("mean", "unparsed", "precision", "recall", "f1", "yes_rate"):
+        assert both[name].tolist() == pytest.approx(((one[name] + two[name]) / 2).tolist()), name
+        assert name == "recall" or (one[name] != two[name]).any(), name
+    assert both["n"].eq(60).all() and both.loc[both["method"].notna(), "seeds"].eq(2).all() and len(both) == len(one)
+    unread = other.assign(parsed=None, outcome="unparsed", value=0.0)
+    assert estimates.hallucination(pd.concat([rows, unread], ignore_index=True)).loc[lambda f: f["method"] == "lora", "precision"].isna().all(), "one seed has none"
+
+
+def test_captions_of_two_seeds_are_averaged(captioning: pd.DataFrame) -> None:
+    rows = captioning[captioning["tested_on"] == "scene_captions"]
+    spared = rows["example_id"].isin([f"c{i}" for i in range(100)])
+    other = reseeded(rows.assign(value=rows["value"].where(spared, 100.0 * (rows["method"] == "none"))), 7)
+    one = estimates.invented(rows).set_index(["method", "steps"])
+    both = estimates.invented(pd.concat([rows, other], ignore_index=True)).set_index(["method", "steps"])
+    assert both.loc[("none", 0), "mean"] == (10 + 55) / 2 and both.loc[("lora", 60), "mean"] == (20 + 10) / 2 and both.loc[("lora", 60), "n"] == 200
+    assert both.loc[("lora", 60), "difference"] == pytest.approx(15 - 32.5)
+    assert both.loc[("lora", 60), "clean"] == one.loc[("lora", 60), "clean"] / 2, "clean is what is so under each seed"
+    assert pd.isna(both.loc[("lora", 60), "broken"]) and both.loc[("lora", 60), "least_clean"] == 100, "85 are too few"
+
+
+def test_what_stands_beside_inventions_is_averaged_by_picture_over_seeds(captioning: pd.DataFrame) -> None:
+    rows = captioning[captioning["tested_on"] == "scene_captions"]
+    tuned = (rows["method"] != "none").to_numpy()
+    named = rows["parsed"].where(~tuned, "cat; cow; dog")
+    other = reseeded(rows.assign(parsed=named, response=rows["response"].where(~tuned, "a cat a cow and a dog"), value=rows["value"].where(~tuned, 100.0)), 7)
+    frame = estimates.invented(pd.concat([rows, other], ignore_index=True)).set_index(["method", "steps"])
+    lora, mute = frame.loc[("lora", 60)], frame.loc[("lora", 180)]
+    said = 40 * 2 + 150  # of 200 captions under the first seed 40 name two things and 10 none
+    assert lora["chair_i"] == pytest.approx(100 * (40 + 200) / (said + 600)) and lora["chair_i"] != pytest.approx((100 * 40 / said + 100 / 3) / 2), "of the things named in all captions, no mean of ratios"
+    assert lora["object_recall"] == pytest.approx(100 * (190 + 400) / 800) and lora["n"] == 200
+    assert lora["words"] == pytest.approx((40 * 4 + 10 * 2 + 150 * 3 + 200 * 7) / 400) and lora["silent"] == 2.5 and lora["silent_difference"] == pytest.approx(-2.5)
+    assert (lora["clean"], lora["broken"], lora["silenced"]) == (170, pytest.approx((100 * 20 / 170 + 100) / 2), 0)
+    assert (mute["mean"], mute["silent"], mute["broken"], mute["silenced"]) == (50, 50, 50, 50) and frame.loc[("none", 0), "silent"] == 5
+
+
+def test_captions_that_are_no_one_comparison_are_refused(captioning: pd.DataFrame) -> None:
+    rows = captioning[captioning["tested_on"] == "scene_captions"]
+    tuned = rows[rows["steps"] == 60]
+    with pytest.raises(ValueError, match="scene_captions / .* / lora / frozen / icons_choice / 60 mixes batch_size "):
+        estimates.invented(pd.concat([rows, reseeded(tuned.assign(batch_size=999), 7)], ignore_index=True))
+    with pytest.raises(ValueError, match="/ 60 mixes steps 60, 180: "):
+        estimates.invented(pd.concat([rows, reseeded(tuned.assign(steps=180, probe_step=60), 7)], ignore_index=True))
+    with pytest.raises(ValueError, match="/ 60 has a question twice for one seed"):
+        estimates.invented(pd.concat([rows, tuned], ignore_index=True))
+
+
+def test_a_row_that_mixes_levels_is_refused_by_every_estimate(answers: pd.DataFrame, kept: SimpleNamespace) -> None:
+    tuned = answers[answers["method"] == "lora"]
+    mixed = pd.concat([answers, tuned.assign(steps=999, seed=7, run=tuned["run"] + "-999")], ignore_index=True)
+    with pytest.raises(ValueError, match="lora / frozen / scenes mixes steps 60, 999"):
+        estimates.hallucination(mixed)
+    texts = kept.texts.assign(steps=60)
+    with pytest.raises(ValueError, match="none / bf16 / none / frozen / icons_choice mixes steps 60, 999: one table"):
+        estimates.text_forgetting(pd.concat([texts, texts.assign(steps=999)]))
+
+
+# ---------------------------------------------------------------- form and knowledge
+
+
+@pytest.fixture(scope="module")
+def published() -> collected.Results:
+    """The main study as it is tracked, whose models were asked for the likelihood of every choice."""
+    return collected.read_results("main")
+
+
+def test_the_likeliest_choice_is_scored_as_the_metric_scores_it(published: collected.Results) -> None:
+    known = published.scores.query("metric == 'likeliest' and test_pictures == 'true' and tested_on == 'icons_choice'").set_index(["method", "connector", "train_pictures"])["value"]
+    frame = estimates.likeliest(published.predictions)
+    assert len(frame) == 12 and frame["method"].is_unique is False
+    for row in frame.to_dict("records"):
+        key = row["method"], row["connector"]
+        assert row["mean"] == pytest.approx(known[*key, "true"]) and row["low"] < row["mean"] < row["high"] and row["n"] == 1000
+        if row["method"] != "none":
+            assert row["difference"] == pytest.approx(known[*key, "true"] - known["none", "frozen", "true"])
+        has = (*key, "shuffled") in known.index
+        assert (row["control"] == pytest.approx(known[*key, "true"] - known[*key, "shuffled"])) if has else pd.isna(row["control"])
+
+
+def test_without_likelihoods_there_is_no_likeliest_choice(answers: pd.DataFrame) -> None:
+    assert estimates.by_likelihood(answers) is None and estimates.likeliest(answers).empty
+
+
+def test_what_the_control_gained_is_between_it_and_the_base(answers: pd.DataFrame) -> None:
+    frame = estimates.to_shuffled(answers)
+    means = estimates.scores(answers).set_index(["method", "connector", "dataset"])["mean"]
+    for row in frame.to_dict("records"):
+        base = means["none", "frozen", row["dataset"]]
+        assert row["gain"] == pytest.approx(means[row["method"], row["connector"], row["dataset"]] - base)
+        assert row["gain"] - row["control_gain"] == pytest.approx(row["mean"])
+
+
+def test_absent_things_affirmed_are_counted_apart(published: collected.Results) -> None:
+    rows = published.predictions
+    frame = estimates.hallucination(rows)
+    probe = rows[(rows["stage"] == "probe") & (rows["train_pictures"] == "true")]
+    absent = probe[[a[0] == "no" for a in probe["answers"]]]
+    known = absent.groupby(["method", "connector"], observed=True)["parsed"].apply(lambda said: 100 * (said == "yes").mean())
+    base = known["none", "frozen"]
+    for row in frame[frame["method"].notna()].to_dict("records"):
+        assert row["affirmed"] == pytest.approx(known[row["method"], row["connector"]]) and row["absent"] == 450
+        assert pd.isna(row["difference"]) if row["method"] == "none" else row["difference"] == pytest.approx(row["affirmed"] - base)
+    (always,) = frame[frame["method"].isna()].to_dict("records")
+    assert (always["mean"], always["affirmed"]) == (50, 100) and pd.isna(always["low"]) and pd.isna(always["affirmed_low"])
+
+
+def test_rates_tried_are_those_of_the_sweep() -> None:
+    frame = estimates.rates(collected.read_costs("lr"))
+    assert len(frame) == 23 and frame["lr"].notna().all() and set(frame["method"]) == {"lora", "adapter", "ia3", "prefix", "full", "connector"}
+    for method, mine in frame.groupby("method"):
+        best = mine.loc[mine["validation_loss"].idxmin(), "lr"]
+        assert mine["lr"].min() < best < mine["lr"].max(), f"{method} has no worse rate on either side"
+        assert best == (methods.CONNECTOR_LR if method == "connector" else methods.card(method).lr), f"the card of {method} is not the sweep's choice"
+    assert estimates.rates(collected.read_costs("nothing")).empty

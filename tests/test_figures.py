@@ -84,3 +84,20 @@ def test_every_method_has_a_legible_entry_inside_the_figure(number: int, below: 
     assert box.y0 >= -1 and box.y1 <= whole.y1 + 1 and box.x1 <= whole.x1 + 1
     assert (box.y1 <= ax.get_window_extent().y0) == below
     assert all("$" not in t.get_text() for t in ax.get_xticklabels(which="both"))
+
+
+def test_figures_tell_models_apart(answers: pd.DataFrame, study: Path) -> None:
+    scores = pd.concat([estimates.scores(answers), estimates.baselines(answers)])
+    both = pd.concat([scores, scores.assign(model="pocket-resampler", mean=scores["mean"] / 2, low=scores["low"] / 2, high=scores["high"] / 2)])
+    one, two = figures.main_results(scores), figures.main_results(both)
+    assert len(two.peftlab_blocks) == 2 * len(one.peftlab_blocks) and len(points(two)) == 2 * len(points(one)) == len({y for _, y in points(two)})
+    assert len(two.lines) == 2 * len(one.lines), "the base of each model runs through its own blocks alone"
+    assert [t.get_text() for t in two.texts][::2] == ["Scenes, seen, Pocket (MLP)", "Scenes, seen, Pocket (resampler)"]
+    probe = estimates.hallucination(answers)
+    drawn = figures.hallucination(pd.concat([probe, probe.assign(model="pocket-resampler")]))
+    assert len(drawn.lines) == 2 * len(figures.hallucination(probe).lines)
+    bought = scores[scores["method"].notna()].assign(trainable=1e6)
+    ax = figures.cost(pd.concat([bought, bought.assign(model="pocket-resampler")]))
+    assert [a.get_title(loc="left") for a in ax.figure.axes] == ["Pocket (MLP)", "Pocket (resampler)"] and len(points(ax)) == len(points(figures.cost(bought)))
+    with pytest.raises(ValueError, match="2 models or precisions, which one Axes would mix"):
+        figures.cost(pd.concat([bought, bought.assign(model="pocket-resampler")]), ax=ax)

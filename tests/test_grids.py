@@ -86,3 +86,11 @@ def test_the_protocol_grid_probes_one_training_of_each_method_after_three_six_ni
         assert [task.stage for task in mine].count("finetune") == 1 and [task.stage for task in mine].count("evaluate") == 1
         captions = [task.run.probe_step for task in mine if task.stage == "probe" and task.run.probe == "clean_captions"]
         assert captions == [n * epoch for n in (3, 6, 9, 12)] and max(captions) == mine[0].run.steps
+
+
+def test_the_base_grid_asks_every_pocket_base_about_every_set_with_and_without_the_picture() -> None:
+    study = grid.read("base")
+    assert study.stages == ("evaluate",) and {run.method for run in study.runs} == {"none"}
+    asked = {(run.model, run.dataset, run.test_pictures) for run in study.runs}
+    pocket = {name for name, card in models.MODELS.items() if card.family == "pocket" and not name.startswith("tiny")}
+    assert len(asked) == 3 * 8 * 3 == len(study.runs) and {model for model, _, _ in asked} == pocket

@@ -81,6 +81,7 @@ def test_every_answer_is_judged_and_the_judge_is_kept_by_its_id(answered: Path, 
     kept = json.loads(file.read_text())
     assert file.name == "judge-2026-07.json" and kept["judges"] == ["judge-2026/07"] and kept["prompt"] == PROMPT
     assert (kept["rating"], kept["hallucinated"], kept["n"], kept["unparsed"]) == (2, 100, 2, 0)
+    assert kept["official"] == {"rating": 2, "hallucinated": 100, "types": {"attribute": {"rating": 2, "hallucinated": 100, "n": 2}}}
     assert "secret-key" not in file.read_text() + capsys.readouterr().out
     assert records.sealed(records.stage_folder(RUN, "evaluate")) is not None, "the evaluation is left as it was"
 
@@ -94,9 +95,19 @@ def test_a_rating_is_read_or_it_is_none(said: str, value: int | None) -> None:
 
 
 def test_what_holds_no_rating_is_counted_and_no_rating_at_all_is_no_number() -> None:
-    rows = [{"rating": r} for r in (0, 3, 6, None)]
-    assert judge.summary(rows) == {"rating": 3, "hallucinated": 100 / 3, "n": 4, "unparsed": 1}
-    assert judge.summary([{"rating": None}]) == {"rating": None, "hallucinated": None, "n": 1, "unparsed": 1}
+    rows = [{"said": f"Rating: {r}", "rating": r, "type": "attribute" if r else "other"} for r in (0, 3, 6)] + [{"said": "Rating: 3 or Rating: 4", "rating": None, "type": "other"}]
+    types = {"other": {"rating": 0, "hallucinated": 100, "n": 2}, "attribute": {"rating": 4.5, "hallucinated": 0, "n": 2}}
+    assert judge.summary(rows) == {"rating": 3, "hallucinated": 100 / 3, "n": 4, "unparsed": 1, "official": {"rating": 9 / 4, "hallucinated": 50, "types": types}}
+    nothing = {"rating": 0, "hallucinated": 100}
+    assert judge.summary([{"said": "", "rating": None, "type": "t"}]) == {"rating": None, "hallucinated": None, "n": 1, "unparsed": 1, "official": {**nothing, "types": {"t": {**nothing, "n": 1}}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [("Rating: 4", 4), ("rating: 0", 0), ("Rating: 3 ... rating: 3", 3), ("Rating: 3 or Rating: 4", 0), ("Rating:4", 0), ("**Rating:** 4", 0), ("Four", 0), ("", 0), ("Rating: 7", 0), ("RATING: 10", 1)],
+)
+def test_the_official_script_reads_what_it_reads(said: str, value: int) -> None:
+    assert judge.official_rating(said) == value
 
 
 @pytest.mark.parametrize(("status", "reply"), [(500, {}), (200, {"choices": []}), (200, []), (302, {})])

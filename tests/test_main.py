@@ -91,12 +91,12 @@ def test_doctor_says_that_a_damaged_asset_is_damaged(cache: Path, monkeypatch: p
 
 def test_rescore_says_what_changed(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["rescore", "smoke"]) == 0
-    assert capsys.readouterr().out.startswith("0 of 172 scores and 0 answers changed; wrote ")
+    assert capsys.readouterr().out.startswith("0 of 204 scores and 0 answers changed; wrote ")
     assert command_line.main(["rescore", "smoke", "--metric", "letter"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert all("letter: – -> " in line for line in said[:-1]) and said[-1].startswith("60 of 232 scores and 0 answers changed")
+    assert all("letter: – -> " in line for line in said[:-1]) and said[-1].startswith("60 of 264 scores and 0 answers changed")
     assert command_line.main(["rescore", "smoke", "--metric", "lettre"]) == 2
-    assert capsys.readouterr().err.startswith("peftlab rescore: metric is 'lettre'; choose one of exact, vqa")
+    assert capsys.readouterr().err.startswith("peftlab rescore: metric is 'lettre'; choose one of exact, equal")
 
 
 def test_rescore_needs_no_torch(study: Path) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from peftlab import datasets, probes, records
@@ -89,6 +90,25 @@ def test_pope_is_asked_on_whole_pictures_as_it_was_published(work, cache) -> Non
         probes.examples("pope", size=8)
     assert records.probed(Run(probe="pope")) == "pope" and records.probed(Run()) == "scenes"
     assert records.inputs(Run(probe="pope"), "probe")["data"] == records.digests("pope")["test"]
+
+
+def test_repope_is_asked_on_whole_pictures_however_many_questions_they_have_left(work, cache) -> None:
+    from PIL import Image
+
+    from peftlab import metrics
+    from peftlab.run import Run
+
+    rows = [records.Example(f"p{i}-{j}", f"p{i}", Image.new("RGB", (4, 4)), f"Is there a thing {j} in the image?", ("no",), "random", 0, "thing") for i in range(5) for j in range(i + 2)]
+    records.write_examples("repope", {"test": rows})
+    run = Run(probe="repope", probe_size=11)
+    some = probes.examples(run.probe, size=run.probe_size, seed=1)
+    counts = Counter(e.picture_id for e in some)
+    assert 6 <= len(some) <= 11 and all(n == int(picture[1:]) + 2 for picture, n in counts.items())
+    assert counts.keys() != {e.picture_id for e in probes.examples("repope", size=11, seed=2)} and len(probes.examples("repope")) == 20
+    assert records.probed(run) == "repope" and probes.ANSWER_TOKENS.keys() == probes.PROBES.keys() and metrics.shown("repope", pd.DataFrame()) == metrics.POPE
+    for size in (5, 21):
+        with pytest.raises(ValueError, match=f"probe_size is {size}; from 6 .questions a picture, at most. to 20, or None"):
+            probes.examples("repope", size=size)
 
 
 def test_captions_are_asked_of_whole_scenes_once(asked) -> None:

@@ -220,7 +220,7 @@ def test_collect_writes_tidy_tables(prepared: dict[str, str], cache: Path) -> No
     folder = collect([base, RUN, tuned_connector])
     answers, scores, costs = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "costs.csv")
     assert folder == paths.results() / "study"
-    assert len(answers) == 12 and len(scores) == 3 and len(costs) == 2
+    assert len(answers) == 12 and len(scores) == 6 and len(costs) == 2  # exact and equal of each run
     assert set(RUN.axes()) <= set(answers) & set(scores) & set(costs)
     assert answers["outcome"].tolist()[:4] == ["right", "wrong", "unparsed", "unparsed"]
     assert scores.loc[0, ["run", "stage", "metric", "tested_on", "value", "n", "unparsed"]].tolist() == [base.id, "evaluate", "exact", "icons_choice", 25.0, 4, 2]
@@ -281,7 +281,7 @@ def test_a_study_is_read_back_with_what_made_it(prepared: dict[str, str], cache:
     evaluated()
     collect([RUN])
     results = collected.read_results("study")
-    assert (len(results.predictions), len(results.scores), len(results.costs)) == (4, 1, 1)
+    assert (len(results.predictions), len(results.scores), len(results.costs)) == (4, 2, 1)
     origins = results.provenance
     assert (origins["study"], origins["stages"], origins["seconds"], origins["packages"]) == ("study", 2, 2.5, {"torch": [None, "x"]})
     assert {(d["dataset"], d["stage"]): d["digest"] for d in origins["data"]}["icons_choice", "evaluate"] == prepared["test"]

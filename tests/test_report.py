@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import typst
 
-from peftlab import __main__, blocks, collected, findings, paths, report, style, tables
+from peftlab import __main__, blocks, collected, execute, findings, grid, kernels, models, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
 
 AGGREGATE = list(__main__.AGGREGATE)
@@ -162,7 +162,12 @@ def test_every_number_in_prose_is_a_fact(built: Path) -> None:
         text = text.replace(name, "")
     found = re.findall(NUMBER, text)
     assert len(found) > 100
-    assert sorted(set(found) - allowed(facts)) == []
+    assert sorted(set(found) - allowed(facts) - {tables.number(findings._comparisons(facts), 0)}) == []
+
+
+def test_all_comparisons_are_counted() -> None:
+    facts = {"main_results": {"to_base": [row(), row()], "likeliest": [{**row(verdict=None), "control_verdict": "higher"}], "models": 3}, "hallucination": {"scores": [row(verdict=None), row()]}}
+    assert findings._comparisons(facts) == 4
 
 
 def test_a_number_that_is_no_fact_would_be_found(built: Path) -> None:
@@ -236,13 +241,14 @@ def test_every_paper_of_a_method_card_is_in_the_bibliography() -> None:
 
 def row(**values: Any) -> dict[str, Any]:
     """A comparison as the facts hold it."""
-    return {"method": "lora", "connector": "frozen", "dataset": "scenes", "mean": 5.0, "low": 1.0, "high": 9.0, "n": 200, "verdict": "higher", **values}
+    return {"method": "lora", "connector": "frozen", "dataset": "scenes", "mean": 5.0, "low": 1.0, "high": 9.0, "n": 200, "verdict": "higher", "gain": 17.0, "control_gain": 12.0, **values}
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "what it learned, it learned from the pictures"),
+        ({}, "gave it that much; of the 17.0 points that it gained over the untouched base the control gained 12.0."),
+        ({"gain": None, "control_gain": None}, "gave it that much."),
         ({"mean": 1.0, "low": -2.0, "high": 4.0, "verdict": "not distinguishable"}, "is not shown"),
         ({"mean": -5.0, "low": -9.0, "high": -1.0, "verdict": "lower"}, "did it harm"),
     ],
@@ -282,15 +288,47 @@ def test_above_chance_is_by_the_interval() -> None:
     assert "is none of" in findings.above_chance({"main_results": {"scores": scores[::2], "baselines": chance}})[0]
 
 
+def test_what_is_likeliest_is_said_with_its_control() -> None:
+    base = row(method="none", mean=27.1, low=23.7, high=30.5, n=1000, metric="likeliest", difference=None, control=None)
+    tuned = row(mean=26.9, metric="likeliest", difference=-0.2, verdict="not distinguishable", control=2.5, control_low=0.2, control_high=4.8, control_verdict="higher")
+    said = findings.likeliest({"main_results": {"likeliest": [base, tuned]}})
+    assert said[0].endswith("the untouched base has 27.1\u00a0% [23.7,\u00a030.5], n\u00a0=\u00a01,000.")
+    assert "none is higher than the untouched base" in said[1] and said[2] == "LoRA (connector frozen) has +2.5 points [0.2,\u00a04.8] to its control by it; higher."
+    assert findings.likeliest({"main_results": {"likeliest": []}}) == []
+
+
+def test_the_making_of_another_build_of_the_base_is_not_told(built: Path) -> None:
+    now = collected.read_base("pocket-mlp", {"bases": {"pocket-mlp": models.digest("pocket-mlp")}})
+    assert report._made(now).startswith("The first stage took 300 steps") and collected.read_base("tiny-mlp", {"bases": {}}) is None
+    other = collected.read_base("pocket-mlp", {"bases": {"pocket-mlp": "0"}})
+    assert other == {"other_build": "0"} and "an earlier one" in report._made(other) and "%" not in report._made(other)
+
+
+def test_rates_are_told_by_where_they_come_from() -> None:
+    tried = [{"method": "lora", "lr": lr, "validation_loss": loss, "steps": 60} for lr, loss in ((1e-4, 1.0), (1e-3, 0.9), (1e-2, 1.2))]
+    tried += [{"method": m, "lr": lr, "validation_loss": loss, "steps": 60} for m in ("adapter", "connector") for lr, loss in ((1e-3, 0.9), (3e-4, 1.0))]
+    own = [{"method": "lora", "lr": 1e-3, "connector_lr": None}, {"method": "adapter", "lr": 3e-4, "connector_lr": None}, {"method": "connector", "lr": None, "connector_lr": 1e-3}]
+    said = findings.rates({"main_results": {"rates": tried, "definitions": [*own, {"method": "vera", "lr": 1e-2, "connector_lr": None}, {"method": "none", "lr": None, "connector_lr": None}]}})
+    assert "2 to 3 rates a method, 60 steps" in said[0] and said[0].endswith(": LoRA and Connector only.")
+    assert said[1].endswith("not the sweep's choice: Adapter.") and said[2].endswith("the rate of VeRA.")
+
+
 def test_the_abstract_is_about_one_data_set(built: Path) -> None:
     """The probe's tally is of the data set that the rest of the abstract speaks of, the unseen one."""
     said = " ".join(findings.abstract(collected.read_facts("smoke")))
     assert "tuned on Icons (choice), " in said and "Scenes" not in said
 
 
+def probed(**values: Any) -> dict[str, Any]:
+    """A row of the probe, with what it says of absent things."""
+    return row(**{"n": 900, "unparsed": 0, "yes_rate": 38.0, "affirmed": 11.0, "affirmed_low": 6.0, "affirmed_high": 16.0, "absent": 450, "difference": 4.0, **values})
+
+
 def test_lost_form_is_told_from_a_changed_mind() -> None:
-    scores = [row(method="none", n=900, unparsed=0, yes_rate=38.0), row(method="ia3", n=900, unparsed=560, yes_rate=12.0), row(method="lora", n=900, unparsed=450, yes_rate=30.0)]
+    scores = [probed(method="none", difference=None), probed(method="ia3", unparsed=560, yes_rate=12.0), probed(method="lora", unparsed=450, yes_rate=30.0)]
     said = findings.hallucination({"hallucination": {"scores": scores, "to_base": [], "to_base_tally": {}}})
+    assert "the base gives one to 11.0\u00a0% [6.0,\u00a016.0] of 450 such questions." in " ".join(said)
+    assert "By that share, of 2 models tuned on Scenes, every one is higher than the base." in said
     assert "More than half of the answers of (IA)³ (connector frozen) name neither yes nor no, or both: what was lost there is at least the form." in said
 
 
@@ -330,6 +368,44 @@ def test_forgetting_is_told_by_intervals() -> None:
     assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[3]
 
 
+def test_a_sentence_speaks_of_one_model() -> None:
+    """Two models on one data set: the tuned model of each is compared with its own base, and is named with it."""
+    scores = [row(model=m, method=method, group="seen", mean=mean) for m, top in (("pocket-mlp", 40.0), ("pocket-merger", 20.0)) for method, mean in (("none", top - 15), ("lora", top))]
+    tally = {"scenes": {"higher": 1, "lower": 1, "not distinguishable": 0, "all": 2}}
+    to_base = [row(model="pocket-mlp"), row(model="pocket-merger", verdict="lower")]
+    facts = {"main_results": {"scores": scores, "baselines": [], "to_best_tally": {}, "to_base": to_base, "to_base_tally": tally, "to_shuffled": [], "likeliest": []}}
+    said = findings.best(facts)
+    assert [s.partition(":")[0] for s in said] == ["Pocket (MLP)", "Pocket (merger)"]
+    assert "40.0" in said[0] and "the untouched base has 25.0" in said[0] and "20.0" in said[1] and "the untouched base has 5.0" in said[1]
+    assert findings.to_base(facts)[1] == "Pocket (merger): Of 1 tuned model on Scenes, none is higher than the untouched base, 1 is lower (LoRA (connector frozen)), and none not distinguishable from it."
+    assert [s.partition(":")[0] for s in findings.abstract(facts)] == ["Pocket (MLP)", "Pocket (merger)"]
+    parts = [row(precision=p, quantisation="none", part="A_S", kind="mean", difference=d, difference_low=d, difference_high=d) for p, d in (("bf16", -1.0), ("fp32", -2.0))]
+    parts += [row(precision=p, quantisation="none", part="A_S", kind="mean", method="none", difference=None) for p in ("bf16", "fp32")]
+    told = findings.forgetting({"forgetting": {"parts": parts}})
+    assert {s.partition(":")[0] for s in told} == {"bf16", "fp32"} and any(s.startswith("fp32: Most was lost by LoRA (connector frozen), −2.0") for s in told)
+
+
+def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: Path) -> None:
+    """Two untouched models and nothing tuned: what they know, and no section of what tuning does."""
+    import pandas as pd
+
+    rows = pd.read_parquet(study / "predictions.parquet").query("stage == 'evaluate' and method == 'none'")
+    pd.concat([rows, rows.assign(model="pocket-merger", run="m" + rows["run"])], ignore_index=True).to_parquet(study / "predictions.parquet", index=False)
+    (study / "costs.csv").unlink()
+    for notebook in (name for name, stage in __main__.AGGREGATE.items() if stage == "evaluate"):
+        perform(notebook)
+    facts = collected.read_facts("smoke")
+    title, _, content = report.document(facts)
+    assert "untouched models know" in title and {b.key for b in content if isinstance(b, Tabular)} == {"data", "bases", "provenance_table"}
+    assert not [b for b in content if isinstance(b, Figure)]
+    headings = [plain(b.spans) for b in content if isinstance(b, Heading)]
+    assert headings == ["Question", "Method", "Model", "Scores and intervals", "Data", "Results", "What the base sees", "Limits", "What did not work", "Answers", "Provenance", "References"]
+    made = report.build("smoke")
+    text = Page(made.html.read_text()).text
+    assert made.pdf.read_bytes().startswith(b"%PDF") and "fine-tuning runs" not in text and "was tuned for" not in text
+    assert "Pocket (MLP): On Scenes (seen) it has" in text and "Pocket (merger): On Scenes (seen) it has" in text and "We ask 2 untouched models" in text
+
+
 # ---------------------------------------------------------------- without torch
 
 BLOCK = """
@@ -360,6 +436,19 @@ def test_a_report_is_rebuilt_from_tracked_results_without_torch(work: Path, cach
     if sys.platform == "linux":
         assert "torch" in {line.split()[1] for line in (tmp_path / "asked.log").read_text().splitlines()}, "the process that kernels are forked from was not barred"
     assert {p.name: p.read_bytes() for p in (paths.published_results() / "main").iterdir()} == tracked
+
+
+def test_a_part_of_a_study_that_ran_here_does_not_hide_the_tracked_results(work: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(kernels, "warm_up", lambda: None)
+    monkeypatch.setattr(execute, "aggregate", lambda notebook, study: f"{notebook} of {collected.read_results(study).folder}")
+    monkeypatch.setattr(report, "build", lambda study: report.Report(work / "x.html", work / "x.pdf", work / "x.json"))
+    tracked = str(paths.published_results() / "main")
+    assert __main__.main(["report", "main"]) == 0 and "nothing of main ran here" in (said := capsys.readouterr().out) and f"10_main_results of {tracked}" in said
+    (paths.runs() / grid.read("main").runs[0].id).mkdir(parents=True)
+    assert __main__.main(["report", "main"]) == 2 and "the study is not complete" in capsys.readouterr().err
+    (paths.results() / "main").mkdir(parents=True)
+    assert __main__.main(["report", "main", "--published"]) == 0 and f"10_main_results of {tracked}" in capsys.readouterr().out
+    assert __main__.main(["report", "smoke", "--published"]) == 2 and "study 'smoke' is not published" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- publishing
@@ -397,6 +486,17 @@ def test_a_study_without_answers_publishes_its_results_alone(project: Path) -> N
     assert report.publish("smoke") == [paths.published_results() / "smoke"]
     assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"costs.csv", "provenance.json"}
     assert {p.name for p in (project / "report").iterdir()} == before
+
+
+def test_a_report_of_tracked_results_is_published_alone(project: Path) -> None:
+    report.publish("smoke")
+    (project / "report" / "smoke.html").unlink()
+    shutil.rmtree(paths.results() / "smoke")
+    tracked = {p.name: p.read_bytes() for p in (paths.published_results() / "smoke").iterdir()}
+    assert report.publish("smoke") == [paths.report()]
+    assert (project / "report" / "smoke.html").exists() and {p.name: p.read_bytes() for p in (paths.published_results() / "smoke").iterdir()} == tracked
+    with pytest.raises(FileNotFoundError, match="'nothing' is not collected"):
+        report.publish("nothing")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Tables say what frames hold, in three forms, with hostile texts shown as texts."""
 
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pypandoc
 import pytest
@@ -101,3 +103,70 @@ def test_what_is_missing_is_a_dash(study: Path) -> None:
     assert row[2] == Cell("–") and row[3] != Cell("–")
     one = estimates.scores(lacking.assign(picture_id="p", asset="a"))
     assert tables.main_table(one, pd.DataFrame(columns=["method", "connector", "group"]), pd.DataFrame(columns=["baseline", "dataset"])).rows[0][2].small == ""
+
+
+# ---------------------------------------------------------------- several models
+
+FRAMES: dict[str, tuple[Callable[..., Table], Callable[..., list[pd.DataFrame]]]] = {
+    "main": (tables.main_table, lambda rows, texts, costs: [estimates.scores(rows), estimates.averages(rows), estimates.baselines(rows)]),
+    "differences": (tables.differences_table, lambda rows, texts, costs: [estimates.to_base(rows)]),
+    "forgetting": (tables.forgetting_table, lambda rows, texts, costs: [estimates.forgetting(rows)]),
+    "lost": (lambda frame: tables.forgetting_table(frame, differences=True), lambda rows, texts, costs: [estimates.forgetting(rows)]),
+    "text": (tables.text_table, lambda rows, texts, costs: [estimates.text_forgetting(texts)]),
+    "hallucination": (tables.hallucination_table, lambda rows, texts, costs: [estimates.hallucination(rows)]),
+    "invented": (tables.invented_table, lambda rows, texts, costs: [estimates.invented(rows)]),
+    "broken": (tables.broken_table, lambda rows, texts, costs: [estimates.invented(rows)]),
+    "unchanged": (tables.unchanged_table, lambda rows, texts, costs: [estimates.unchanged(rows)]),
+    "cost": (tables.cost_table, lambda rows, texts, costs: [estimates.bought(estimates.costs(costs), rows)]),
+}
+OTHER = "pocket-resampler"
+
+
+def test_every_table_names_the_model_where_there_are_several(study: Path, ask: Callable[..., None], plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    ask(study)
+    results = collected.read_results("smoke")
+    rows = plain(results.predictions)
+    captions = rows[rows["stage"] == "probe"]
+    captions = captions.assign(tested_on="scene_captions", metric="chair_s", objects=[["dog"]] * len(captions))
+    given = [pd.concat([rows, captions], ignore_index=True), results.texts, results.costs]
+    twice = [pd.concat([frame, frame.assign(model=OTHER)], ignore_index=True) for frame in given]
+    for name, (table, frames) in FRAMES.items():
+        one, both = table(*frames(*given)), table(*frames(*twice))
+        size = len(one.rows)
+        assert size > 1 and both.head == ("Model", *one.head) and len(both.rows) == 2 * size, name
+        for start, label in ((0, "Pocket (MLP)"), (size, "Pocket (resampler)")):
+            block = both.rows[start : start + size]
+            assert block[0][0] == Cell(label) and {row[0] for row in block[1:]} <= {""}, name
+            assert tuple(row[1:] for row in block) == one.rows, name
+        assert both.rules == one.rules | {size} | {size + rule for rule in one.rules}, name
+    data = [estimates.data(frames) for frames in (given[0], twice[0])]
+    assert tables.data_table(data[1]) == tables.data_table(data[0]), "the same questions are asked of both: one row says so"
+
+
+def test_every_table_names_the_precision_where_there_are_several(study: Path, ask: Callable[..., None]) -> None:
+    ask(study)
+    texts = collected.read_results("smoke").texts
+    frame = estimates.text_forgetting(pd.concat([texts, texts.assign(precision="fp32")]))
+    table = tables.text_table(frame)
+    assert table.head[0] == "Precision" and {row[0].text for row in table.rows if row[0]} == {"fp32", texts["precision"].iloc[0]}
+
+
+def test_a_double_key_is_refused(study: Path) -> None:
+    answers = collected.read_results("smoke").predictions
+    scores, averages, baselines = estimates.scores(answers), estimates.averages(answers), estimates.baselines(answers)
+    with pytest.raises(ValueError, match="two rows are none / frozen / scenes .* tell them apart"):
+        tables.main_table(pd.concat([scores, scores]), averages, baselines)
+
+
+def test_what_the_bases_know_has_a_row_per_data_set_and_base(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    rows = plain(collected.read_results("smoke").predictions)
+    frame = estimates.bases(rows, question_only={"pocket-mlp": {"scenes": 26.4}})
+    one = tables.bases_table(frame)
+    assert [row[0].text for row in one.rows] == ["Scenes", "Icons (choice)"] and [cell if isinstance(cell, str) else cell.text for cell in one.head][1:] == [*tables.KNOWN.values(), "Unparsed"]
+    base = rows.query("stage == 'evaluate' and method == 'none' and dataset == 'scenes'").groupby("test_pictures")["value"].mean()
+    assert [one.rows[0][i].text for i in (1, 2, 3, 6)] == [*(tables.number(base[k]) for k in ("true", "blank", "shuffled")), "26.4"] and one.rows[1][6] == Cell("–")
+    other = rows.assign(model=OTHER, value=np.where(rows["method"] == "none", 100.0 - rows["value"], rows["value"]))
+    both = tables.bases_table(estimates.bases(pd.concat([rows, other], ignore_index=True)))
+    assert [row[:2] for row in both.rows] == [(one.rows[0][0], "Pocket (MLP)"), ("", "Pocket (resampler)"), (one.rows[1][0], "Pocket (MLP)"), ("", "Pocket (resampler)")]
+    assert both.rules == {2} and both.rows[1][2].text == tables.number(100 - base["true"]) and both.rows[1][5:7] == ("", ""), "what is the question's own stands once"
+    assert estimates.bases(rows[rows["method"] != "none"]).empty

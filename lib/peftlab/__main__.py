@@ -250,7 +250,8 @@ def judge(args: argparse.Namespace) -> int:
     file = room.judge_run(Run.from_dict(json.loads(record.read_text())["axes"]), room.Judge(args.url, args.model, Path(args.prompt).read_text(encoding="utf-8")))
     found = json.loads(file.read_text())
     print(f"wrote {file}")
-    print(", ".join(f"{name} {found[name] if not isinstance(found[name], float) else round(found[name], 2)}" for name in ("rating", "hallucinated", "n", "unparsed")))
+    for told, of, names in (("", found, ("rating", "hallucinated", "n", "unparsed")), ("as MMHal-Bench counts: ", found["official"], ("rating", "hallucinated"))):
+        print(told + ", ".join(f"{name} {of[name] if not isinstance(of[name], float) else round(of[name], 2)}" for name in names))
     return 0
 
 
@@ -286,7 +287,8 @@ AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cos
 def report(args: argparse.Namespace) -> int:
     """Collect what ran here, make tables and figures from it, and write the report; 1 if a notebook failed.
 
-    Where nothing of the study ran here, the report is made from the results that there are, collected before or published.
+    Where nothing of the study ran here, the report is made from the results that there are, collected before or published; with
+    ``--published`` it is made from the tracked ones, whatever ran here.
     """
     import shutil
 
@@ -296,7 +298,12 @@ def report(args: argparse.Namespace) -> int:
     study = grid.read(args.study)
     kernels.warm_up()
     there = [folder / study.name for folder in (paths.results(), paths.published_results()) if (folder / study.name).exists()]
-    if there and not any((paths.runs() / run.id).exists() for run in study.runs):
+    if args.published:
+        if not (tracked := paths.published_results() / study.name).exists():
+            raise FileNotFoundError(f"study {study.name!r} is not published: {tracked} does not exist")
+        shutil.rmtree(paths.results() / study.name, ignore_errors=True)  # collected again from data/runs without --published
+        print(f"the report is made from {tracked}")
+    elif there and not any((paths.runs() / run.id).exists() for run in study.runs):
         print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
     else:
         folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages)
@@ -364,7 +371,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.add_argument("--again-stale", action="store_true", help="make stale stages again")
     one.add_argument("--plain", action="store_true", help="a line per stage instead of a live table")
-    one.add_argument("--workers", type=int, help="runs at once (default: on a CPU one per core, while memory lasts; with a GPU one)")
+    one.add_argument("--workers", type=int, help="runs at once (default: on a CPU one per core, at most four, while memory lasts; with a GPU one)")
     one.add_argument("--on", metavar="CLUSTER", help="send the stages to a Ray cluster: ray (this machine), auto, host:port or ray://host:port")
     one.add_argument("--threads", type=int, default=1, help="with --on: cores a stage (default: 1)")
     one.add_argument("--gpus", type=float, help="with --on: GPUs a stage, such as 0.5 (default: 1 where the cluster has any)")
@@ -412,6 +419,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("report", help="tables, figures and the report from what ran here")
     one.add_argument("study", nargs="?", default="smoke", help="the study to report (default: smoke)")
+    one.add_argument("--published", action="store_true", help="make it from the tracked results, whatever ran here")
     one.set_defaults(call=report)
 
     one = commands.add_parser("rescore", help="score stored answers again with the scorers as they are now; no model is loaded")

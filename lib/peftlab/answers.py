@@ -89,8 +89,8 @@ def read(file: Path) -> pd.DataFrame:
     """Every answer of a study with its question, what was judged, and every axis: some 80 bytes a row in memory.
 
     Names, texts and numbers of axes are categories, ordered where they are numbers; ``value`` is a number. The lists of a question
-    (choices, answers, objects) are tuples, one for all rows of the question, which is told by tested_on and example_id. Likelihoods, which
-    only a scorer needs, stay in the file (`row_groups`).
+    (choices, answers, objects) are tuples, one for all rows of the question, which is told by tested_on and example_id. Of the likelihoods of
+    choices, which only a scorer needs, the place of the greatest is read: ``likeliest``, the first of several as great, -1 where there are none.
     """
     kinds = pq.read_schema(file)
     with pq.ParquetFile(file, read_dictionary=[part.name for part in kinds if _is_text(part.type)]) as source:
@@ -100,7 +100,21 @@ def read(file: Path) -> pd.DataFrame:
         columns |= {name: columns[name].set_categories(known) for name in sets}
         lists = [part.name for part in kinds if pa.types.is_list(part.type) and part.name != "likelihoods"]
         columns |= _lists(source, lists, columns["tested_on"], columns["example_id"])
-    return pd.DataFrame({name: columns[name] for name in kinds.names if name in columns}, copy=False)
+        if "likelihoods" in kinds.names:
+            columns["likeliest"] = np.concatenate([_greatest(source.read_row_group(i, columns=["likelihoods"])["likelihoods"]) for i in range(source.num_row_groups)])
+    return pd.DataFrame({name: columns[name] for name in (*kinds.names, "likeliest") if name in columns}, copy=False)
+
+
+def _greatest(lists: pa.ChunkedArray) -> np.ndarray:
+    """The place of the greatest number in each list, the first of several; -1 where there is none."""
+    sizes = lists.combine_chunks().value_lengths().fill_null(0).to_numpy().astype(np.int64)
+    flat, found, filled = lists.combine_chunks().flatten().to_numpy(), np.full(len(sizes), -1, dtype=np.int8), np.flatnonzero(sizes)
+    if len(filled):
+        starts = (np.cumsum(sizes) - sizes)[filled]
+        owner = np.repeat(np.arange(len(filled)), sizes[filled])
+        places = np.flatnonzero(flat == np.maximum.reduceat(flat, starts)[owner])
+        found[filled] = places[np.unique(owner[places], return_index=True)[1]] - starts
+    return found
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -302,10 +302,22 @@ class Results:
         return tuple(self.names.loc[self.names["tested_on"] == tested_on, "name"]) if len(self.names) else ()
 
 
-def read_base(model: str) -> dict[str, Any] | None:
-    """How a pocket base was made (its tracked delta.json); None for a model that has no delta."""
+def read_base(model: str, origins: dict[str, Any]) -> dict[str, Any] | None:
+    """How the pocket base of a study was made (its tracked delta.json); None for a model that has no delta.
+
+    `origins` is the study's provenance: where its base is another build than the tracked one, there is only ``other_build``.
+    """
     file = paths.bases() / model / "delta.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    if not file.exists():
+        return None
+    return json.loads(file.read_text()) if origins["bases"].get(model) == models.digest(model) else {"other_build": origins["bases"].get(model)}
+
+
+def read_costs(study: str) -> pd.DataFrame:
+    """What tuning the models of a study cost, with their losses, a row per model; no rows where the study is neither collected nor published."""
+    if not any((folder / study / "provenance.json").exists() for folder in (paths.results(), paths.published_results())):
+        return pd.DataFrame()
+    return read_results(study).costs
 
 
 def read_results(study: str) -> Results:

@@ -1,6 +1,6 @@
 """Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ LEVEL = 95  # per cent: of every interval
 QUESTION = ("example_id", "tested_on", "picture_id", "asset", "template", "answers", "choices")  # what is the question's own
 CELL = ("model", "method", "connector", "dataset")
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
-YES_NO = ("presence", "pope")  # probes by questions of yes or no; a study has one of them
+YES_NO = ("presence", "pope", "repope")  # probes by questions of yes or no; a study has one of them
 
 
 class Averaged:
@@ -50,24 +50,19 @@ class Averaged:
         own["question_id"] = pd.Categorical.from_codes(np.arange(len(names)), pd.Index(names, dtype=object))
         return numbers, own
 
-    def average(self, chosen: np.ndarray, by: Sequence[str]) -> tuple[pd.DataFrame, dict[tuple[Any, ...], slice]]:
+    def average(self, chosen: np.ndarray, by: Sequence[str], *, also: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[tuple[Any, ...], slice]]:
         """The chosen rows (a truth value for each), one for each cell and question, averaged over seeds, and where each cell lies in them.
 
-        A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
+        Averaged are the value, whether the answer is unparsed, and the columns of numbers in `also`. A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
         """
         places = np.flatnonzero(chosen)
         if not len(places):
             return self.questions[1].iloc[:0], {}
-        rows = self.rows[list(dict.fromkeys([*by, *self.rows.columns.intersection(HELD, sort=False), "seed", "metric", "value", "outcome"]))].iloc[places]
+        rows = self.rows[list(dict.fromkeys([*by, *self.rows.columns.intersection(HELD, sort=False), "seed", "metric", "value", "outcome", *also]))].iloc[places]
         cell, first = _grouped(rows, by)
         keys = [tuple(key) for key in rows[list(by)].iloc[first].astype(object).itertuples(index=False)]
         named = [" / ".join(map(str, key)) for key in keys]
-        for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
-            codes = _codes(rows[axis])
-            other = codes != codes[first][cell]
-            if other.any():
-                mixed = cell[other].min()
-                raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
+        _refuse_mixed(rows, cell, first, named)
         numbers, own = self.questions
         one = pd.factorize(cell * len(own) + numbers[places])[0]  # a question of a cell
         seed, start, asked = pd.factorize(_codes(rows["seed"]))[0], answers.first_rows(one), np.bincount(one)
@@ -78,7 +73,7 @@ class Averaged:
         if (asked != seeds[of]).any():
             raise ValueError(f"{named[of[asked != seeds[of]][0]]} asks some questions of some seeds only: use one test_size for the whole study")
         order = np.argsort(of, kind="stable")
-        means = {"value": np.bincount(one, rows["value"].to_numpy()), "unparsed": np.bincount(one, (rows["outcome"] == "unparsed").to_numpy())}
+        means = {name: np.bincount(one, rows[name].to_numpy()) for name in ("value", *also)} | {"unparsed": np.bincount(one, (rows["outcome"] == "unparsed").to_numpy())}
         merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
         merged = merged.assign(metric=rows["metric"].iloc[start[order]].array, **{n: (total / asked)[order] for n, total in means.items()}, seeds=seeds[of[order]])
         ends = np.cumsum(np.bincount(of))
@@ -134,6 +129,16 @@ def _grouped(rows: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndar
     return found, answers.first_rows(found)
 
 
+def _refuse_mixed(rows: pd.DataFrame, cell: np.ndarray, first: np.ndarray, named: Sequence[str]) -> None:
+    """Raise ValueError where the rows of a cell have several levels of an axis of `HELD`; `cell` and `first` as `_grouped` gives them, `named` the cells."""
+    for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
+        codes = _codes(rows[axis])
+        other = codes != codes[first][cell]
+        if other.any():
+            mixed = cell[other].min()
+            raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
+
+
 def _seeds(group: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """How many different seeds each group has."""
     met = np.zeros((int(group.max()) + 1, int(seed.max()) + 1), dtype=bool)
@@ -174,6 +179,7 @@ def _most(names: Iterable[str]) -> float | None:
 
 
 DIFFERENCE = ("difference", "difference_low", "difference_high", "verdict")
+CONTROL = ("control", "control_low", "control_high", "control_verdict")
 
 
 def _against(d: stats.Interval | None) -> dict[str, Any]:
@@ -234,11 +240,12 @@ def averages(predictions: Predictions, **levels: str) -> pd.DataFrame:
     return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions, **levels)))
 
 
-def baselines(predictions: Predictions) -> pd.DataFrame:
+def baselines(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row per model, data set and baseline (`style.BASELINES`).
 
     The most frequent answer is taken per template from the test questions themselves, which is more than any model could know.
-    Chance is one over the choices, or over the different answers of the template; it is exact and has no interval.
+    Chance is one over the choices, or over the different answers of the template; it is exact and has no interval. `references` are those of
+    `collected.Results`: a metric that weighs words by the whole test set judges the most frequent answer as it judges a model's.
     """
     predictions = _once(predictions)
     rows = []
@@ -249,19 +256,38 @@ def baselines(predictions: Predictions) -> pd.DataFrame:
     asked = {(key[0], key[3]): cell for key, cell in cells(predictions).items()}
     for (model, dataset), cell in asked.items():
         share = metrics.metric(cell["metric"].iloc[0]).is_share
-        for name, value in (("majority", _majority), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
+        for name, value in (("majority", lambda c: _majority(c, references)), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
             found = _score(cell.assign(value=value(cell), unparsed=0.0))
             rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
     frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
 
 
-def _majority(cell: pd.DataFrame) -> pd.Series:
-    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric."""
+def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, float]] | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What the untouched bases know: a row per model, data set and ``baseline``, which is "true" for the right pictures, else one of `style.BASELINES`.
+
+    `question_only` gives, by model and data set, what a classifier without sight gets in per cent, where it was measured: rows "question_only",
+    without interval or n; `references` are as for `baselines`. Empty where no base was asked under the right pictures.
+    """
+    columns = ["model", "dataset", "baseline", "group", "metric", "mean", "low", "high", "n", "unparsed"]
+    predictions = _once(predictions)
+    right = scores(predictions)
+    right = right[right["method"] == "none"].assign(baseline="true") if len(right) else right
+    if right.empty:
+        return pd.DataFrame(columns=columns)
+    known = right[["model", "dataset", "group"]]
+    guessed = [{**row, "baseline": "question_only", "mean": share} for row in known.to_dict("records") if (share := (question_only or {}).get(row["model"], {}).get(row["dataset"])) is not None]
+    others = known.merge(baselines(predictions, references=references), on=["model", "dataset"])
+    return style.ordered(pd.concat([part for part in (right, others, pd.DataFrame(guessed)) if len(part)])[columns], ("model", "dataset"))
+
+
+def _majority(cell: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.Series:
+    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric, over its whole test set where `references` hold it."""
+    held = references is not None and not references.empty and (references["tested_on"] == cell["tested_on"].iloc[0])
     said = cell["answers"].map(list).explode()
     most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
     asked = pd.DataFrame(cell[["choices", "answers", "template"]]).assign(example_id=range(len(cell)), response=cell["template"].map(most))
-    return metrics.judge(asked, cell["metric"].iloc[0])["value"]
+    return metrics.judge(asked, cell["metric"].iloc[0], whole=references[held] if np.any(held) else None)["value"]
 
 
 def _chance(cell: pd.DataFrame) -> pd.Series:
@@ -288,17 +314,17 @@ def to_base(predictions: Predictions, *, stage: str = "evaluate") -> pd.DataFram
     return _differences((_named(key), cell, base[key]) for key, cell in found.items() if key[1] != "none" and base[key] is not None)
 
 
-def to_blind(predictions: Predictions) -> pd.DataFrame:
+def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """Paired differences of the untouched base to what needs no sight of the picture: a row per model, data set and ``baseline``.
 
-    The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template.
+    The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template; `references` as in `baselines`.
     """
     predictions = _once(predictions)
     rows = []
     blind = {b: cells(predictions, test_pictures=b) for b in ("blank", "shuffled")}
     for key, cell in cells(predictions).items():
         if key[1] == "none":
-            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": cell.assign(value=_majority(cell))}
+            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": cell.assign(value=_majority(cell, references))}
             for name, other in others.items():
                 difference = stats.paired(cell, other, "question_id", strata="tested_on")
                 rows.append({**_named(key), "baseline": name, "group": group(key[0], key[3]), **_row(difference), "verdict": verdict(difference)})
@@ -314,10 +340,18 @@ def averages_to_base(predictions: Predictions) -> pd.DataFrame:
 
 
 def to_shuffled(predictions: Predictions) -> pd.DataFrame:
-    """Paired differences to the same method tuned with shuffled pictures: above zero, it is sight that was learned, not format."""
+    """Paired differences to the same method tuned with shuffled pictures: what the right pictures gave.
+
+    ``gain`` and ``control_gain`` are what the method and its control gained over the untouched base, in points; None where that was not asked.
+    """
     predictions = _once(predictions)
     true, shuffled = cells(predictions), cells(predictions, train_pictures="shuffled")
-    return _differences((_named(key), true[key], shuffled[key]) for key in true if key in shuffled)
+    base = {key: true.get((key[0], "none", "frozen", key[3])) for key in true}
+
+    def gain(key: tuple[str, str, str, str], cell: pd.DataFrame) -> float | None:
+        return None if base[key] is None else stats.paired(cell, base[key], "question_id").mean
+
+    return _differences(({**_named(key), "gain": gain(key, true[key]), "control_gain": gain(key, shuffled[key])}, true[key], shuffled[key]) for key in true if key in shuffled)
 
 
 def to_frozen(predictions: Predictions) -> pd.DataFrame:
@@ -351,6 +385,40 @@ def to_best(predictions: Predictions) -> pd.DataFrame:
 def _sign(cell: pd.DataFrame) -> int:
     """-1 where less is better."""
     return -1 if metrics.metric(cell["metric"].iloc[0]).higher_is_better is False else 1
+
+
+def by_likelihood(predictions: Predictions) -> Averaged | None:
+    """The answers to questions with choices as though each had named the choice that its model takes for the likeliest; None where that was not measured.
+
+    What is lost of the form of answers costs nothing here, so that every estimate made of these tells what is known from how it is put.
+    """
+    rows = _rows(predictions)
+    if "likeliest" not in rows or not (chosen := (rows["likeliest"] >= 0).to_numpy()).any():
+        return None
+    numbers, own = _once(predictions).questions
+    right = [[100.0 * (metrics.normalise(choice) in accepted) for choice in choices] for choices, accepted in zip(own["choices"], ({*map(metrics.normalise, a)} for a in own["answers"]))]
+    values = np.full((len(own), max(map(len, right)) or 1), np.nan)
+    for place, earned in enumerate(right):
+        values[place, : len(earned)] = earned
+    mine = rows[chosen]
+    return Averaged(mine.assign(value=values[numbers[chosen], mine["likeliest"]], metric="likeliest", outcome="right"))
+
+
+def likeliest(predictions: Predictions) -> pd.DataFrame:
+    """A row per model, method, connector and data set: accuracy of the likeliest choice with interval, n, and two paired differences.
+
+    ``difference`` is to the untouched base, ``control`` to the same method tuned with shuffled pictures, each with _low, _high and its verdict.
+    """
+    columns = [*CELL, "mean", "low", "high", "n", "clusters", *DIFFERENCE, *CONTROL]
+    once = by_likelihood(predictions)
+    if once is None:
+        return pd.DataFrame(columns=columns)
+    found, shuffled, rows = once.cells(), once.cells(train_pictures="shuffled"), []
+    for key, cell in found.items():
+        base = found.get((key[0], "none", "frozen", key[3])) if key[1] != "none" else None
+        differences = [stats.paired(cell, other, "question_id") if other is not None else None for other in (base, shuffled.get(key))]
+        rows.append({**_named(key), **_score(cell), **_against(differences[0]), **dict(zip(CONTROL, _against(differences[1]).values(), strict=True))})
+    return _sorted(rows)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def tally(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -490,12 +558,15 @@ def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
 def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
     """What tuning left of the language alone: a row per model, perplexity of fixed passages with its interval, and the difference to the bare base.
 
-    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage.
+    `texts` has a row per run and passage: nats and tokens. The difference is in nats per token, paired by passage. Raises ValueError where
+    the rows of a model mix levels of another axis.
     """
     names = [*ARM, "mean", "low", "high", "n", "clusters", *DIFFERENCE]
     if texts.empty:
         return pd.DataFrame(columns=names)
     rows = texts[texts["train_pictures"] == "true"]
+    cell, first = _grouped(rows, ARM)
+    _refuse_mixed(rows, cell, first, [" / ".join(map(str, key)) for key in rows[ARM].iloc[first].itertuples(index=False)])
     rows = rows.assign(dataset=rows["dataset"].where(rows["method"] != "none"))  # the base is tuned on none
     bare = {key: _by_passage(part) for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
     found = []
@@ -525,26 +596,52 @@ def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
 def hallucination(predictions: Predictions) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
-    The untouched base is one row (data set None), and always answering yes another (method None). Several seeds are refused.
+    ``affirmed`` is the share of questions about absent things that got a yes, with its interval, and ``difference`` the paired one to the
+    untouched base on them: what is hallucinated, where accuracy also falls by denying what is there or by losing the form.
+    The untouched base is one row (data set None), and always answering yes another (method None). Of several seeds the answers are averaged by question, and
+    precision, recall, F1 and yes rate are the means of those of each seed, None where one has none. Raises ValueError where a model's rows mix levels of another axis.
     """
+    cells(predictions, stage="probe")  # refuses what is no one comparison
     whole, rows = _rows(predictions), []
     right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation="none")
     probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
+    bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
     for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
         row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
+        row |= _against(stats.paired(_by_question(_affirmed(mine)), bare[model]) if method != "none" and model in bare else None)
         rows += [] if method == "none" and row in rows else [row]
     for model, mine in probe.groupby("model", sort=False):
         one = mine[mine["run"] == mine["run"].iloc[0]]
         judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
-        rows.append(_probed(judged, model=model, method=None, connector=None, dataset=None))
+        by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
+        rows.append({**_probed(judged, model=model, method=None, connector=None, dataset=None), **by_design, **_against(None)})
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
 
 
 def _probed(judged: pd.DataFrame, **names: Any) -> dict[str, Any]:
-    if judged["seed"].nunique() > 1:
-        raise ValueError("the probe of several seeds: precision and recall are of one run; select a seed")
-    more = {name: metrics.score(judged, name)["value"] for name in metrics.PROBE[1:]}
-    return {**names, **_score(judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=1)), **more}
+    seeds = [part for _, part in judged.groupby("seed", sort=False)]
+    more = {name: _mean([metrics.score(part, name)["value"] for part in seeds]) for name in metrics.PROBE[1:]}
+    absent = _by_question(_affirmed(judged))
+    share = _within(_row(stats.interval(absent["value"], absent["picture_id"], absent["asset"])), 100.0)
+    more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
+    return {**names, **_score(_by_question(judged)), **more}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else values[0] if len(values) == 1 else float(np.mean(values))
+
+
+def _by_question(judged: pd.DataFrame) -> pd.DataFrame:
+    """Judged answers of one model, a row per question: ``value`` and ``unparsed`` averaged over its seeds, which are counted."""
+    judged = judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=judged["seed"].nunique())
+    means = judged.groupby("example_id", sort=False, observed=True)[["value", "unparsed"]].mean()
+    return judged.drop_duplicates("example_id").assign(**{name: means[name].to_numpy() for name in means})
+
+
+def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
+    """The questions about absent things, worth 100 where they got a yes."""
+    absent = judged[[metrics.normalise(answers[0]) == "no" for answers in judged["answers"]]]
+    return absent.assign(value=100.0 * (absent["parsed"] == "yes"))
 
 
 def by_kind(predictions: Predictions) -> pd.DataFrame:
@@ -559,6 +656,7 @@ def by_kind(predictions: Predictions) -> pd.DataFrame:
 
 CAPTIONS = ("scene_captions", "clean_captions")  # probes by captions of scenes
 LEAST_CLEAN = 100  # pictures that the base captions without an error, for a share of them to be said: as in Zhou et al. 2024
+MENTIONS = ("named", "invented", "recalled", "present")  # how many things of a caption are so: `metrics.mentions`
 DESCRIBED = ("chair_i", "object_recall", "words", "silent")  # what CHAIR-s must be read beside: a caption that names nothing cannot err
 INVENTED = [
     "tested_on", *ARM, "steps", "mean", "low", "high", "n", "clusters", "unparsed", *DIFFERENCE,
@@ -576,20 +674,24 @@ def invented(predictions: Predictions) -> pd.DataFrame:
     caption by the base names something and nothing that is not there; ``broken`` is the share of these whose caption names what is not there now, by the
     protocol of Zhou et al. (2024, section 5.5), and ``silenced`` that of those whose caption names nothing: None on fewer than ``least_clean``. The
     base has none by choice of the pictures, so that the share holds what any other model would get wrong there: the difference on all pictures does not.
+    Several seeds are averaged by picture, CHAIR-i and the share of things named taken over the captions of all; the base is without an error where it is so
+    under each. Raises ValueError where a row's captions mix levels of another axis, or where a picture is captioned twice under one seed.
     """
-    whole = _rows(predictions)
-    right = _is(whole, stage="probe", train_pictures="true") & whole["tested_on"].isin(CAPTIONS).to_numpy(dtype=bool)
-    rows = _plain(whole, right, ["tested_on", *ARM, "steps", "probe_step", "example_id", "picture_id", "asset", "objects", "response", "parsed", "outcome", "value"])
-    if "probe_step" in rows:  # of one training, probed after several steps
-        rows = rows.assign(steps=pd.to_numeric(rows["probe_step"]).fillna(rows["steps"]).astype(int))
-    rows = rows.assign(silent=100.0 * rows["parsed"].fillna("").eq(""))
-    bare = {key: part.drop_duplicates("example_id") for key, part in rows[rows["method"] == "none"].groupby(["tested_on", *ARM[:3]], sort=False)}
+    rows = _read_captions(_rows(predictions))
+    if rows.empty:
+        return pd.DataFrame(columns=INVENTED)
+    captions, places = Averaged(rows).average(np.ones(len(rows), dtype=bool), ["tested_on", *ARM, "taken"], also=(*MENTIONS, "words", "silent"))
+    made = {key: captions.iloc[place] for key, place in places.items()}
+    parts: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for key, mine in made.items():
+        if key[4] == "none":
+            parts.setdefault(key[:4], []).append(mine)
+    bare = {key: pd.concat(several).drop_duplicates("example_id") for key, several in parts.items()}
     found = []
-    for key, mine in rows.groupby(["tested_on", *ARM, "steps"], sort=False):
-        if mine.duplicated("example_id").any():
-            raise ValueError(f"{' / '.join(map(str, key))} captions a picture twice: select a seed")
+    for key, mine in made.items():
         level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
-        row = {**dict(zip(["tested_on", *ARM, "steps"], key)), **level, "unparsed": int((mine["outcome"] == "unparsed").sum()), **_described(mine)}
+        unparsed = mine["unparsed"].sum() if mine["seeds"].iloc[0] > 1 else int(mine["unparsed"].sum())
+        row = {**dict(zip(["tested_on", *ARM, "steps"], key)), **level, "unparsed": unparsed, **_described(mine)}
         base = bare.get(key[:4])
         if base is not None and key[4] != "none":
             quiet = _against(stats.paired(mine.assign(value=mine["silent"]), base.assign(value=base["silent"])))
@@ -601,15 +703,25 @@ def invented(predictions: Predictions) -> pd.DataFrame:
     return style.ordered(frame.drop_duplicates(["tested_on", *ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
 
 
+def _read_captions(whole: pd.DataFrame) -> pd.DataFrame:
+    """The captions among a study's answers: ``taken``, the steps when the model was probed, `MENTIONS`, ``words``, and ``silent``, 100 where nothing is named."""
+    right = _is(whole, stage="probe", train_pictures="true") & whole["tested_on"].isin(CAPTIONS).to_numpy(dtype=bool)
+    names = dict.fromkeys([*QUESTION, *ARM, *HELD, "probe_step", "seed", "metric", "objects", "response", *answers.JUDGED])
+    rows = _plain(whole, right, list(names))
+    if rows.empty:
+        return rows
+    taken = pd.to_numeric(rows["probe_step"]).fillna(rows["steps"]).astype(int) if "probe_step" in rows else rows["steps"]  # of one training, probed after several steps
+    words = [float(len((metrics.parse(text, name="caption_words") or "").split())) for text in rows["response"]]
+    return rows.assign(**metrics.mentions(rows), taken=taken, words=words, silent=100.0 * rows["parsed"].fillna("").eq(""))
+
+
 def _described(captions: pd.DataFrame) -> dict[str, Any]:
     """Of captions: CHAIR-i, recall, length and the share that names nothing, each of `DESCRIBED` with its bounds; None where it is undefined."""
-    clusters, said = (captions["picture_id"], captions["asset"]), metrics.mentions(captions)
-    words = [len((metrics.parse(text, name="caption_words") or "").split()) for text in captions["response"]]
+    clusters = (captions["picture_id"], captions["asset"])
     found = {
-        "chair_i": _of_all(said["invented"], said["named"], *clusters),
-        "object_recall": _of_all(said["recalled"], said["present"], *clusters),
-        "words": stats.interval(words, *clusters),
-        "silent": stats.interval(captions["silent"], *clusters),
+        "chair_i": _of_all(captions["invented"], captions["named"], *clusters),
+        "object_recall": _of_all(captions["recalled"], captions["present"], *clusters),
+        **{name: stats.interval(captions[name], *clusters) for name in ("words", "silent")},
     }
     return _bounds({name: estimate for name, estimate in found.items() if estimate is not None})
 
@@ -714,6 +826,17 @@ def definitions(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def rates(costs: pd.DataFrame) -> pd.DataFrame:
+    """What a sweep of learning rates tried: a row per method and rate, with the loss of answers on validation data in nats per token.
+
+    `costs` are those of the sweep (none: no rows). The rate of `connector` is that of the connector's own parameters.
+    """
+    columns = ["method", "lr", "validation_loss", "steps", "batch_size", "seed"]
+    if costs.empty:
+        return pd.DataFrame(columns=columns)
+    return costs.assign(lr=costs["lr"].fillna(costs["connector_lr"]))[columns].reset_index(drop=True)
+
+
 def _only(values: Iterable[Any]) -> Any:
     """The one of the different values of an axis; None where it is missing; several are joined by "/"."""
     found = [v for v in values if not pd.isna(v)]
@@ -736,6 +859,7 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
     whole = _rows(predictions)
     tuned = ~_is(whole, method="none")
     names = list(whole["model"].unique())
+    plain = rows[[m in ("connector", "full") or methods.card(m).group == "selective" for m in rows["method"]]] if len(rows) else rows  # the others add parameters
     return {
         "level": LEVEL,
         "models": [{"model": n, "label": models.card(n).label, "source": models.card(n).source, "licence": models.card(n).licence} for n in names],
@@ -744,7 +868,8 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
         "seeds": sorted(int(s) for s in whole["seed"].unique()),
         **{axis: sorted(x for x in whole.loc[tuned, axis].unique().tolist() if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
         "answers": len(whole),
-        "parameters": {c.removeprefix("total_"): float(rows[c].min()) for c in rows if c.startswith("total_") and rows[c].notna().any()},
+        "parameters": {c.removeprefix("total_"): float(plain[c].min()) for c in rows if c.startswith("total_") and plain[c].notna().any()},
+        **{name: sorted(int(x) for x in rows[name].dropna().unique()) if name in rows else [] for name in ("threads", "cores")},
     }
 
 

@@ -1,5 +1,6 @@
 """Frames of estimates to Axes, and the files of a figure: svg, pdf and the csv of what is drawn."""
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def main_results(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     ax = _blocks(scores[scores["method"].notna() & (scores["method"] != "none")], ax)
     for block in ax.peftlab_blocks:
-        lines = scores[scores["dataset"] == block["dataset"]]
+        lines = _of(scores, block)
         for row in lines[(lines["method"] == "none") | lines["method"].isna()].to_dict("records"):
             _line(ax, row, block)
     ax.set_xlabel(f"{_quantity(scores)}, 95 % interval")
@@ -88,8 +89,9 @@ def hallucination(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = _blocks(frame[frame["dataset"].notna()], ax)
     lines = [(frame["method"] == "none", "--", "untouched base"), (frame["method"].isna(), ":", "always yes")]
     for chosen, dash, _ in lines:
-        for mean, block in product(frame.loc[chosen, "mean"], ax.peftlab_blocks):
-            ax.plot([mean, mean], [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
+        for row, block in product(frame[chosen].to_dict("records"), ax.peftlab_blocks):
+            if row.get("model") == block["model"]:
+                ax.plot([row["mean"]] * 2, [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
     ax.set_xlabel("Accuracy of the probe (%), 95 % interval")
     ax.set_xlim(left=0)
     _legend(ax, [Line2D([], [], color=style.BASE, linestyle=dash, label=name) for _, dash, name in lines])
@@ -101,9 +103,12 @@ def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Mean accuracy against the parameters that train (log), a point per method and state of the connector.
 
     `frame` joins `estimates.averages` with the column ``trainable`` of `estimates.costs`; the untouched base, which trains
-    nothing, is a dashed line.
+    nothing, is a dashed line. Of several models each has axes of its own, of which the first are returned.
     """
-    ax = _axes(ax, 3.1)
+    return _facets(_cost, frame, ax, 3.1)
+
+
+def _cost(frame: pd.DataFrame, ax: Axes) -> None:
     base = frame[frame["method"] == "none"]
     for row in base.to_dict("records"):
         ax.axhline(row["mean"], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
@@ -115,8 +120,6 @@ def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_formatter(EngFormatter(sep="\N{NO-BREAK SPACE}"))  # a power of ten would need mathtext, which labels from a user's card must not reach
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(True)
-    _methods_legend(ax, frame)
-    return ax
 
 
 @style.styled
@@ -124,8 +127,12 @@ def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """What is kept against what is learned: the mean of the seen sets (A_S) over the score on the target (A_T), a point per tuned model.
 
     `frame` is `estimates.forgetting`'s, of one target. Dashed lines are the bare base: above and right of both, nothing was lost and something won.
+    Of several models or precisions each has axes of its own, of which the first are returned.
     """
-    ax = _axes(ax, 3.4)
+    return _facets(_forgetting, frame, ax, 3.4)
+
+
+def _forgetting(frame: pd.DataFrame, ax: Axes) -> None:
     rows = frame[frame["part"].isin(("A_S", "A_T"))].pivot_table(index=["method", "connector"], columns="part", values=["mean", "low", "high"], sort=False)
     for (method, connector), row in rows.iterrows():
         kept, won = (row[[("mean", part), ("low", part), ("high", part)]].to_numpy() for part in ("A_S", "A_T"))
@@ -138,8 +145,6 @@ def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False)
     ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel="Mean score on the seen sets (%), 95 % interval")
     ax.grid(True)
-    _methods_legend(ax, frame)
-    return ax
 
 
 # ---------------------------------------------------------------- drawing
@@ -149,20 +154,40 @@ def _axes(ax: Axes | None, height: float) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(WIDTH, height))[1]
 
 
+def _facets(draw: Callable[[pd.DataFrame, Axes], None], frame: pd.DataFrame, ax: Axes | None, height: float) -> Axes:
+    """Axes for each model and precision of the frame, one below the other, with one legend; the first are returned."""
+    parts = style.apart(frame)
+    if len(parts) > 1 and ax is not None:
+        raise ValueError(f"the frame holds {len(parts)} models or precisions, which one Axes would mix: give it one of them, or no Axes")
+    found = [_axes(ax, height)] if len(parts) == 1 else plt.subplots(len(parts), 1, figsize=(WIDTH, height * len(parts)), sharex=True)[1]
+    for one, (model, precision, (mine,)) in zip(found, parts, strict=True):
+        draw(mine, one)
+        if model or precision:
+            one.set_title(", ".join(filter(None, (model, precision))))
+    _methods_legend(found[0], frame)
+    return found[0]
+
+
+def _of(frame: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
+    """The rows of a block: of its data set and its model, None where the frame names no model."""
+    mine = frame[frame["dataset"] == block["dataset"]]
+    return mine if block["model"] is None else mine[mine["model"] == block["model"]]
+
+
 def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
-    """Points with intervals, a block of rows per data set; the blocks' extents are left on the Axes as `peftlab_blocks`."""
-    sets = [d for d in style.order("dataset") if d in set(frame["dataset"])]
-    present = {d: set(frame.loc[frame["dataset"] == d, "method"]) for d in sets}
-    rows = {d: [m for m in style.order("method") if m in present[d]] for d in sets}
-    ax = _axes(ax, 0.75 + 0.19 * max(3, sum(len(r) + 1 for r in rows.values())))
+    """Points with intervals, a block of rows per data set, and per model where there are several; the blocks' extents are left on the Axes as `peftlab_blocks`."""
+    of = [m for m in style.order("model") if m in set(frame["model"])] if "model" in frame else [None]
+    chosen, several = [{"dataset": d, "model": m} for m in of for d in style.order("dataset")], len(of) > 1
+    found = [(names, block) for names in chosen if len(block := _of(frame, names))]
+    shares = [[m for m in style.order("method") if m in set(block["method"])] for _, block in found]
+    ax = _axes(ax, 0.75 + 0.19 * max(3, sum(len(shown) + 1 for shown in shares)))
     ax.peftlab_blocks = []
     places, labels, end = [], [], -1.2
-    for dataset, shown in rows.items():
-        top, block = end + 1.2, frame[frame["dataset"] == dataset]
+    for (names, block), shown in zip(found, shares, strict=True):
+        top = end + 1.2
         end = top + len(shown)
-        names = {"dataset": dataset, "top": top - 0.4, "bottom": top + len(shown) - 0.6}
-        ax.peftlab_blocks.append(names)
-        title = style.label("dataset", dataset) + (f", {block['group'].iloc[0]}" if "group" in block else "")
+        ax.peftlab_blocks.append({**names, "top": top - 0.4, "bottom": top + len(shown) - 0.6})
+        title = style.label("dataset", names["dataset"]) + (f", {block['group'].iloc[0]}" if "group" in block else "") + (f", {style.label('model', names['model'])}" if several else "")
         ax.annotate(title, (0, top - 0.7), xycoords=("axes fraction", "data"), fontweight="bold", va="center", xytext=(2, 0), textcoords="offset points")
         for j, method in enumerate(shown):
             places.append(top + j)

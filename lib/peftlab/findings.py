@@ -1,9 +1,12 @@
 """Facts to sentences: what the numbers allow to say, and no more. Every number stands in the facts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 from typing import Any
 
-from peftlab import metrics, style
+import pandas as pd
+
+from peftlab import estimates, metrics, style
 from peftlab.tables import BYTES, PARAMETERS, bounds, number, scaled
 
 Facts = dict[str, dict[str, Any]]
@@ -24,6 +27,52 @@ def listed(names: Iterable[str]) -> str:
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
+
+Says = Callable[[Facts], list[str]]
+
+
+def _levels(facts: Facts, axis: str) -> list[str]:
+    """The levels of an axis in the rows of all facts, in the order in which they first occur; a number is a score of that name, no level."""
+    rows = (row for part in facts.values() for found in part.values() if isinstance(found, list) for row in found if isinstance(row, dict))
+    return list(dict.fromkeys(row[axis] for row in rows if isinstance(row.get(axis), str)))
+
+
+def _only(facts: Facts, axis: str, level: str) -> Facts:
+    """The facts of one level of an axis: its rows, those that do not name the axis, and the tallies and counts of these."""
+
+    def part(found: dict[str, Any]) -> dict[str, Any]:
+        mine = {k: [r for r in v if not isinstance(r, dict) or not isinstance(r.get(axis), str) or r[axis] == level] if isinstance(v, list) else v for k, v in found.items()}
+        tallies = {k: mine.get(k.removesuffix("_tally")) for k in mine if k.endswith("_tally")}
+        mine |= {k: estimates.tally(pd.DataFrame(rows)) if rows else {} for k, rows in tallies.items()}
+        return mine | ({"models": len(mine["scores"])} if "models" in mine and "scores" in mine else {})
+
+    return {name: part(found) for name, found in facts.items()}
+
+
+def _apart(*axes: str) -> Callable[[Says], Says]:
+    """A finding said for each level of the axes, with its name before every sentence, where the facts hold several: no sentence mixes them."""
+
+    def of(facts: Facts, rest: Sequence[str]) -> Iterator[tuple[list[str], Facts]]:
+        if not rest:
+            yield [], facts
+            return
+        levels = _levels(facts, rest[0])
+        for level in levels if len(levels) > 1 else [None]:
+            mine = facts if level is None else _only(facts, rest[0], level)
+            for names, found in of(mine, rest[1:]):
+                yield ([] if level is None else [style.label("model", level) if rest[0] == "model" else level]) + names, found
+
+    def around(say: Says) -> Says:
+        @wraps(say)
+        def told(facts: Facts) -> list[str]:
+            return [f"{', '.join(names)}: {sentence}" if names else sentence for names, mine in of(facts, axes) for sentence in say(mine)]
+
+        return told
+
+    return around
+
+
+_by_model, _by_precision = _apart("model"), _apart("model", "precision")
 
 NAMED = 8  # the most names that a sentence holds
 
@@ -60,6 +109,7 @@ def _sets(facts: Facts) -> list[str]:
     return list(dict.fromkeys(r["dataset"] for r in rows))
 
 
+@_by_model
 def best(facts: Facts) -> list[str]:
     """Per data set: the highest mean, the base, the baselines, and how far the order can be trusted."""
     said, main = [], facts["main_results"]
@@ -85,6 +135,7 @@ def _less_is_better(row: Row) -> bool:
     return metrics.metric(row.get("metric") or "exact").higher_is_better is False
 
 
+@_by_model
 def above_chance(facts: Facts) -> list[str]:
     """Per data set: which tuned models answer right more often than a guess among the choices would, by their intervals."""
     main, said = facts["main_results"], []
@@ -110,6 +161,7 @@ def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) ->
     return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE] or 'none'} not distinguishable from it."
 
 
+@_by_model
 def base(facts: Facts) -> list[str]:
     """Per data set: what the untouched base scores, and by how much that is above what needs no sight of the picture."""
     said, main = [], facts["main_results"]
@@ -120,6 +172,20 @@ def base(facts: Facts) -> list[str]:
     return said
 
 
+def known(facts: Facts) -> list[str]:
+    """How many of the data sets each untouched base answers better with the right picture than without it, and where it does not."""
+    said, main = [], facts["main_results"]
+    for model in dict.fromkeys(r["model"] for r in main["to_blind"]):
+        rows = [r for r in main["to_blind"] if r["model"] == model]
+        sets = list(dict.fromkeys(r["dataset"] for r in rows))
+        blind = [d for d in sets if any(r["verdict"] != "higher" for r in rows if r["dataset"] == d)]
+        on = f"{number(len(sets) - len(blind), 0)} of {many(len(sets), 'data set', 'data sets')}"
+        but = f"; it is not on {listed(style.label('dataset', d) for d in blind)}" if blind else ""
+        said.append(f"{style.label('model', model)} is above all that needs no sight of the picture on {on}{but}.")
+    return said
+
+
+@_by_model
 def to_base(facts: Facts) -> list[str]:
     """Per data set: which tuned models differ from the untouched base, on the same questions."""
     main = facts["main_results"]
@@ -129,19 +195,58 @@ def to_base(facts: Facts) -> list[str]:
     ]
 
 
+@_by_model
 def to_shuffled(facts: Facts) -> list[str]:
-    """Per control: whether it was sight that was learned, or the format of answers."""
-    means = {
-        "higher": "what it learned, it learned from the pictures",
-        "lower": "the right pictures did it harm",
-        SURE: "that it learned to see, and not only how answers look, is not shown",
-    }
-    return [
-        f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; {means[r['verdict']]}."
-        for r in facts["main_results"]["to_shuffled"]
-    ]
+    """Per control: what the right pictures gave, beside what was gained without them."""
+    means = {"higher": "the right pictures gave it that much", "lower": "the right pictures did it harm", SURE: "that it learned to see, and not only how answers look, is not shown"}
+    said = []
+    for r in facts["main_results"]["to_shuffled"]:
+        gained = f"; of the {number(r['gain'])} points that it gained over the untouched base the control gained {number(r['control_gain'])}" if r["control_gain"] is not None and r["gain"] > 0 else ""
+        said.append(f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; {means[r['verdict']]}{gained}.")
+    return said
 
 
+@_by_model
+def likeliest(facts: Facts) -> list[str]:
+    """Per data set with choices: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
+    said, rows = [], facts["main_results"]["likeliest"]
+    for dataset in dict.fromkeys(r["dataset"] for r in rows):
+        mine = [r for r in rows if r["dataset"] == dataset]
+        said += [f"By the likeliest choice on {_place(r)}, where form counts for nothing, the untouched base has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}." for r in mine if r["method"] == "none"]
+        tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
+        if tuned:
+            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that measure", "the untouched base"))
+        said += [f"{arm(r)} has {_points(_changed(r, 'control'))} to its control by it; {r['control_verdict']}." for r in mine if r["control"] is not None]
+    return said
+
+
+def _counted(rows: Sequence[Row]) -> dict[str, int]:
+    """How many differences are higher, lower and not distinguishable, and how many there are."""
+    return {word: sum(r["verdict"] == word for r in rows) for word in ("higher", "lower", SURE)} | {"all": len(rows)}
+
+
+def rates(facts: Facts) -> list[str]:
+    """Where the learning rates of the study's methods come from: the sweep, the study itself, or their authors."""
+    main, tried, parts = facts["main_results"], {}, {"swept": [], "given": [], "other": []}
+    for r in main["rates"]:
+        tried.setdefault(r["method"], []).append((r["validation_loss"], r["lr"]))
+    for r in main["definitions"]:
+        own = r["lr"] if r["lr"] is not None else r["connector_lr"]
+        if own is not None:
+            best = min(tried[r["method"]])[1] if r["method"] in tried else None
+            parts["other" if best is None else "swept" if own == best else "given"].append(style.label("method", r["method"]))
+    said = []
+    if parts["swept"]:
+        counts = sorted({len(rates) for rates in tried.values()})
+        each = " to ".join(number(n, 0) for n in dict.fromkeys((counts[0], counts[-1])))
+        how = f"the grid lr: {each} rates a method, {number(main['rates'][0]['steps'], 0)} steps, another seed; test data were not asked"
+        said.append(f"Rates with the lowest loss of answers on validation data, in a sweep at equal budget ({how}): {listed(parts['swept'])}.")
+    said += [f"Rates that this study was made to try, which were not the sweep's choice: {listed(parts['given'])}."] if parts["given"] else []
+    said += [f"Not swept, but what its authors recommend or a near relative has: the rate of {listed(parts['other']) if len(parts['other']) <= NAMED else many(len(parts['other']), 'method', 'other methods')}."] if parts["other"] else []
+    return said
+
+
+@_by_model
 def to_frozen(facts: Facts) -> list[str]:
     """Per data set: what tuning the connector as well changes."""
     said, main = [], facts["main_results"]
@@ -153,6 +258,7 @@ def to_frozen(facts: Facts) -> list[str]:
     return said
 
 
+@_by_model
 def to_full_precision(facts: Facts) -> list[str]:
     """Per method and quantisation: what a quantised base changes."""
     return [
@@ -160,6 +266,7 @@ def to_full_precision(facts: Facts) -> list[str]:
     ]
 
 
+@_by_precision
 def forgetting(facts: Facts) -> list[str]:
     """Per target: what tuning left of the seen sets, by their mean, which model keeps and which loses most, and the best harmonic mean."""
     said, rows = [], facts["forgetting"]["parts"]
@@ -168,9 +275,8 @@ def forgetting(facts: Facts) -> list[str]:
         kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
         base = {r["part"]: r for r in mine if r["method"] == "none"}
         if kept:
-            counts = {word: sum(r["verdict"] == word for r in kept) for word in ("higher", "lower", SURE)} | {"all": len(kept)}
             said.append(f"The bare base has {_share(base['A_S'])} in the mean of {listed(sorted(style.label('dataset', r['part']) for r in base.values() if r['kind'] == 'seen'))}.")
-            said.append(_split(kept, counts, f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
+            said.append(_split(kept, _counted(kept), f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
             most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
             said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
         both = [r for r in mine if r["part"] == "H" and r["method"] != "none"]
@@ -181,23 +287,24 @@ def forgetting(facts: Facts) -> list[str]:
     return said
 
 
-def _changed(row: Row) -> Row:
-    return {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+def _changed(row: Row, name: str = "difference") -> Row:
+    return {"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
 
 
+@_by_precision
 def text_forgetting(facts: Facts) -> list[str]:
     """Which tuned models find plain text harder than the bare base, and the hardest."""
     rows = [r for r in facts["forgetting"]["text"] if r["quantisation"] == "none"]
     base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
     said = [f"The bare base has a perplexity of {number(base[0]['mean'])} on the fixed passages."] if base else []
     if tuned:
-        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
-        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
+        said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
         said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'])}.")
     return said
 
 
+@_by_model
 def hallucination(facts: Facts) -> list[str]:
     """The base's probe, who differs from it, and the widest change of the inclination to say yes."""
     probe = facts["hallucination"]
@@ -207,6 +314,7 @@ def hallucination(facts: Facts) -> list[str]:
     said = [f"The untouched base answers {_share(r)} of the probe right (n\u00a0=\u00a0{number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
     said += probe_to_base(facts)
+    said += affirmed(facts)
     lost = [arm(r) for r in tuned if r["unparsed"] > r["n"] / 2]
     if lost:
         said.append(f"More than half of the answers of {listed(lost)} name neither yes nor no, or both: what was lost there is at least the form.")
@@ -219,6 +327,7 @@ def hallucination(facts: Facts) -> list[str]:
 MUCH = 10  # points by which the share of captions that name nothing must differ from the base's to be said
 
 
+@_by_precision
 def invented(facts: Facts) -> list[str]:
     """Captions of the base that name what is not there, who differs from it, who stopped naming things, and the shares where the base made no error."""
     rows = [r for r in facts["hallucination"]["invented"] if r["quantisation"] == "none"]
@@ -227,8 +336,7 @@ def invented(facts: Facts) -> list[str]:
     base, tuned = [r for r in asked if r["method"] == "none"], [r for r in asked if r["method"] != "none" and r["difference"] is not None]
     said += [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
     if tuned:
-        counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
-        said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
+        said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
     silent = [r for r in tuned if r["silent_verdict"] != SURE and abs(r["silent_difference"]) >= MUCH]
     if silent and base:
         each = listed(f"{arm(r)} after {many(r['steps'], 'step', 'steps')}, {number(r['silent'])}\u00a0%" for r in silent)
@@ -255,6 +363,7 @@ def _clean(rows: Sequence[Row]) -> list[str]:
     return said
 
 
+@_by_precision
 def unchanged(facts: Facts) -> list[str]:
     """Per kind of picture: how often the base's answer stays what it was, and who leans more or less on the question alone."""
     said, rows = [], [r for r in facts["hallucination"]["unchanged"] if r["quantisation"] == "none"]
@@ -264,11 +373,11 @@ def unchanged(facts: Facts) -> list[str]:
         said += [f"The untouched base gives the same answer {where} in {_share(r)} of the questions." for r in mine if r["method"] == "none"]
         tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
         if tuned:
-            counts = {word: sum(r["verdict"] == word for r in tuned) for word in ("higher", "lower", SURE)} | {"all": len(tuned)}
-            said.append(_split(tuned, counts, f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
+            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
     return said
 
 
+@_by_model
 def probe_to_base(facts: Facts) -> list[str]:
     """Per data set: which tuned models differ from the untouched base in the probe."""
     probe, said = facts["hallucination"], []
@@ -278,6 +387,21 @@ def probe_to_base(facts: Facts) -> list[str]:
     return said
 
 
+def affirmed(facts: Facts, *, only: str | None = None) -> list[str]:
+    """Which models (tuned on one data set, with `only`) say yes more often than the base to things that are not there: hallucination in the strict sense."""
+    rows = facts["hallucination"]["scores"]
+    said = [
+        f"A yes about an absent thing is a hallucination in the strict sense: the base gives one to {_share({'mean': r['affirmed'], 'low': r['affirmed_low'], 'high': r['affirmed_high']})} of {number(r['absent'], 0)} such questions."
+        for r in rows if r["method"] == "none"
+    ][:1]  # fmt: skip
+    for dataset in dict.fromkeys(r["dataset"] for r in rows if r["dataset"] and only in (None, r["dataset"])):
+        mine = [r for r in rows if r["dataset"] == dataset and r["difference"] is not None]
+        if mine:
+            said.append(_split(mine, _counted(mine), f"By that share, of {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}", "the base"))
+    return said
+
+
+@_by_model
 def cost(facts: Facts) -> list[str]:
     """The least and the most: parameters, disk, memory, seconds; per machine."""
     said = []
@@ -295,15 +419,25 @@ def limits(facts: Facts) -> list[str]:
     """What of the numbers a reader must not take for more: seeds, steps, the number of comparisons, base and machine."""
     main = facts["main_results"]
     seeds, steps = main["design"]["seeds"], " or ".join(number(s, 0) for s in main["design"]["steps"])
+    made = _comparisons(facts)
+    compared = f" The study makes {many(made, 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident." if made else ""
+    tuned = [f"Every model was tuned for {steps} steps, whatever its method would have reached with more."] if steps else []
     several = f"{number(len(seeds), 0)} seeds were run; answers are averaged over them, and the intervals do not hold their spread"
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else several + ".",
-        f"Every model was tuned for {steps} steps, whatever its method would have reached with more.",
-        f"The intervals are those of {main['design']['level']}\u00a0% each. The tables hold {many(main['comparisons'], 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident.",
+        *tuned,
+        f"The intervals are those of {main['design']['level']}\u00a0% each.{compared}",
     ]
     return said
 
 
+def _comparisons(facts: Facts) -> int:
+    """How many differences of the facts have an interval and a verdict."""
+    rows = [row for found in facts.values() for value in found.values() if isinstance(value, list) for row in value if isinstance(row, dict)]
+    return sum(row.get(name) is not None for row in rows for name in ("verdict", "control_verdict", "silent_verdict"))
+
+
+@_by_model
 def failed(facts: Facts) -> list[str]:
     """What did not work, by the numbers: below the base, unlearned sight, answers that cannot be read."""
     main, said = facts["main_results"], []
@@ -320,17 +454,23 @@ def failed(facts: Facts) -> list[str]:
     if bad:
         worst = max(bad, key=lambda r: r["share"])
         said.append(f"{number(len(bad), 0)} of {many(main['models'], 'model', 'models')} left more than {main['unreadable_above']}\u00a0% of the answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
-    return said or ["By these numbers nothing failed outright: no tuned model is below the base, and no control stayed level."]
+    if not said:
+        why = "no tuned model is below the base, and no control stayed level" if _sets(facts) else "every base is above what needs no sight of the picture on what it has seen"
+        said.append(f"By these numbers nothing failed outright: {why}.")
+    return said
 
 
+@_by_model
 def abstract(facts: Facts) -> list[str]:
-    """What was found of the first data set, whether it was sight, and the probe's and the costs' first sentences."""
+    """What was found of the first data set, whether it was sight, and the probe's and the costs' first sentences; none where nothing was tuned."""
+    if not _sets(facts):
+        return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
-    found = best(facts)[:1] + above_chance(facts)[:1] + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    found = best(facts)[:1] + above_chance(facts)[:1] + (likeliest(facts)[:2] if any(r["dataset"] == first for r in facts["main_results"]["likeliest"]) else []) + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
     if "hallucination" in facts:
         tuned_on = dict(zip(facts["hallucination"]["to_base_tally"], probe_to_base(facts), strict=True))
-        found += hallucination(facts)[:1] + [said for name, said in tuned_on.items() if name == first]
+        found += hallucination(facts)[:1] + [said for name, said in tuned_on.items() if name == first] + affirmed(facts, only=first)
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, base, best, above_chance, to_base, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, rates, base, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}

@@ -76,7 +76,7 @@ def _read(
         if not any(choices):
             return texts, [None] * len(texts)
         out.past_key_values.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
-        options = [[[*tokenizer(choice, add_special_tokens=False)["input_ids"], loaded.end] for choice in several] for several in choices]
+        options = [[[*loaded.tokens(choice), loaded.end] for choice in several] for several in choices]
         return texts, _likelihoods(model, out.past_key_values, out.logits[0], options)
 
 
@@ -122,7 +122,7 @@ def text_loss(model: nn.Module, loaded: Loaded, passages: Mapping[str, str], run
     device, found = next(model.parameters()).device, []
     model.eval()
     for name, text in passages.items():
-        ids = loaded.processor.tokenizer(text, return_tensors="pt")["input_ids"].to(device)  # (1, tokens)
+        ids = loaded.processor.tokenizer(loaded.plain(text), return_tensors="pt")["input_ids"].to(device)  # (1, tokens)
         with torch.no_grad(), loading.autocast(run, device):
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         nats = F.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum")

@@ -82,7 +82,7 @@ def judge_run(run: Run, judge: Judge) -> Path:
     rows = []
     for row in answers.itertuples():
         texts = {"question": row.question, "reference": row.answers[0], "answer": row.response, "objects": things.get(row.example_id, "")}
-        rows.append({"example_id": row.example_id, **ask(judge, texts)})
+        rows.append({"example_id": row.example_id, "type": row.template, **ask(judge, texts)})
     who = sorted({row["judge"] for row in rows})
     file = paths.runs() / run.id / "judge" / run.test_id / f"{re.sub(r'[^a-zA-Z0-9.-]+', '-', '+'.join(who))}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +90,32 @@ def judge_run(run: Run, judge: Judge) -> Path:
     return file.with_suffix(".part").replace(file)
 
 
+def official_rating(said: str) -> int:
+    """The rating that MMHal-Bench's own script reads: of "rating: 0" to "rating: 6" the only one that the reply holds, in any case, else 0.
+
+    github.com/llava-rlhf/LLaVA-RLHF, MMHal-Bench-eval/eval_gpt4.py at 6a0df2d3ec29cc7ea3340b17372a509b2cf34ef5; "Rating: 10" is 1 to it.
+    """
+    found = [value for value in range(WORST, BEST + 1) if f"rating: {value}" in said.lower()]
+    return found[0] if len(found) == 1 else 0
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean rating, per cent of ratings that are hallucinations, n, and how many replies held no rating (they are in neither)."""
+    """Two readings of the opinions on n answers, in `rows` of ``said``, ``rating`` and ``type`` (of the question).
+
+    ``rating`` (mean) and ``hallucinated`` (per cent) are of the ratings that can be read, ``unparsed`` is how many cannot. ``official`` holds
+    both as MMHal-Bench counts them, an unreadable one as 0 and hallucinated, and under ``types`` again, with n, for each type of question.
+    """
     rated = [row["rating"] for row in rows if row["rating"] is not None]
-    found = {"rating": sum(rated) / len(rated), "hallucinated": 100 * sum(r < HALLUCINATED for r in rated) / len(rated)} if rated else {"rating": None, "hallucinated": None}
-    return {**found, "n": len(rows), "unparsed": len(rows) - len(rated)}
+    types = {kind: [row for row in rows if row["type"] == kind] for kind in dict.fromkeys(row["type"] for row in rows)}
+    official = {**_official(rows), "types": {kind: {**_official(mine), "n": len(mine)} for kind, mine in types.items()}}
+    return {**_mean(rated), "n": len(rows), "unparsed": len(rows) - len(rated), "official": official}
+
+
+def _official(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    return _mean([official_rating(row["said"]) for row in rows])
+
+
+def _mean(ratings: list[int]) -> dict[str, float | None]:
+    if not ratings:
+        return {"rating": None, "hallucinated": None}
+    return {"rating": sum(ratings) / len(ratings), "hallucinated": 100 * sum(r < HALLUCINATED for r in ratings) / len(ratings)}

@@ -3,7 +3,7 @@
 Probe ``presence`` follows POPE (Li et al. 2023, arXiv 2305.10355) on the prepared test scenes: each picture gets, for each kind
 of absentee, one question about a thing that is there and one about a thing that is not: *random*, *popular* (frequent in the
 training scenes) or *adversarial* (often together in the training scenes with what is there). Probe ``pope`` is POPE itself: its three
-sets of questions on COCO's pictures, as published.
+sets of questions on COCO's pictures, as published; ``repope`` the same with the labels of RePOPE (github.com/YanNeu/RePOPE).
 
 Probe ``scene_captions`` asks for a description of whole test scenes, whose things are known exactly: which of those it names are not there (CHAIR)?
 Most of those hold a thing whose name was never taught, so that the base captions few of them without an error. Probe ``clean_captions`` asks
@@ -101,6 +101,17 @@ def _pope(size: int | None, seed: int) -> list[Example]:
     return records.read_examples("pope", "test", pictures=wanted)
 
 
+def _repope(size: int | None, seed: int) -> list[Example]:
+    """RePOPE's questions on whole pictures, as many as have at most `size`: without the ambiguous ones no two need have the same number."""
+    asked = Counter(records.picture_ids("repope", "test"))
+    if size is not None and not max(asked.values()) <= size <= asked.total():
+        raise ValueError(f"probe_size is {size}; from {max(asked.values())} (questions a picture, at most) to {asked.total()}, or None")
+    pictures = [list(asked)[i] for i in np.random.default_rng(seed).permutation(len(asked))]
+    total = np.cumsum([asked[picture] for picture in pictures])
+    wanted = pictures if size is None else pictures[: int((total <= size).sum())]
+    return records.read_examples("repope", "test", pictures=set(wanted))
+
+
 def _captions(size: int | None, seed: int) -> list[Example]:
     asked = captions(records.read_examples("scenes", "test"))
     if size is not None and size > len(asked):
@@ -116,12 +127,19 @@ def _clean_captions(size: int | None, seed: int) -> list[Example]:
     return [asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:size]]
 
 
-PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {"presence": _presence, "pope": _pope, "scene_captions": _captions, "clean_captions": _clean_captions}
-ANSWER_TOKENS = {"presence": 12, "pope": 12, "scene_captions": 40, "clean_captions": 40}  # the longest caption of a scene of four things has about 30
+PROBES: dict[str, Callable[[int | None, int], list[Example]]] = {
+    "presence": _presence,
+    "pope": _pope,
+    "repope": _repope,
+    "scene_captions": _captions,
+    "clean_captions": _clean_captions,
+}
+# The longest caption of a scene of four things has about 30.
+ANSWER_TOKENS = {"presence": 12, "pope": 12, "repope": 12, "scene_captions": 40, "clean_captions": 40}
 
 
 def balanced(asked: Sequence[Example]) -> bool:
-    """Whether, of the yes/no questions among these, each kind has as many to affirm as to deny."""
+    """Whether, of the yes/no questions among these, each kind has as many to affirm as to deny; RePOPE's do not."""
     counts = Counter((e.template, e.answers[0]) for e in asked)
     return all(counts[template, "yes"] == counts[template, "no"] for template in {e.template for e in asked})
 

@@ -71,20 +71,21 @@ def document(facts: Facts) -> tuple[str, str, list[Block]]:
     source = (paths.report() / "template.md").read_text(encoding="utf-8")
     tree = json.loads(pypandoc.convert_text(source, "json", format="markdown-raw_html-raw_tex-tex_math_dollars-implicit_figures"))
     writer = _Writer(facts, _numbers(tree["blocks"], facts), _cited(tree["blocks"], facts))
-    title, subtitle = (plain(writer.spans(tree["meta"][name]["c"])) for name in ("title", "subtitle"))
+    of = "" if _fact(facts, "main_results.design.runs") else "bases-"
+    title, subtitle = (plain(writer.spans(tree["meta"][of + name]["c"])) for name in ("title", "subtitle"))
     return title, subtitle, list(writer.blocks(tree["blocks"]))
 
 
 def _divs(elements: list[dict[str, Any]], facts: Facts) -> Iterator[tuple[str, str, dict[str, str], list[dict[str, Any]]]]:
-    """Every block in order; fenced blocks as (class, key, attributes, content), others under their own name. Opens ``when``."""
+    """Every block in order; fenced blocks as (class, key, attributes, content), others under their own name. Opens ``when`` there are rows, and ``without``."""
     for element in elements:
         if element["t"] != "Div":
             yield element["t"], "", {}, [element]
             continue
         (key, (kind, *_), attributes), content = element["c"]
-        if kind != "when":
+        if kind not in ("when", "without"):
             yield kind, key, dict(attributes), content
-        elif _fact(facts, dict(attributes)["rows"]):
+        elif bool(_fact(facts, dict(attributes)["rows"])) == (kind == "when"):
             yield from _divs(content, facts)
 
 
@@ -248,16 +249,24 @@ def words(facts: Facts) -> dict[str, str]:
     if "main_results" not in facts:
         return {}
     design, origins = facts["main_results"]["design"], facts["provenance"]
-    parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
+    parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} are in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
     few = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    tuned = {r["method"] for r in facts["main_results"]["scores"]} - {"none", "full"}
+    scored = facts["main_results"]["scores"]
+    tuned = {r["method"] for r in scored} - {"none", "full"}
+    states = [s for s in ("frozen", "tuned") if any(r["connector"] == s and r["method"] not in ("none", "connector") for r in scored)]
+    full = "full fine-tuning and with " if any(r["method"] == "full" for r in scored) else ""
+    shared = design["threads"] and max(design["threads"]) < min(design["cores"])
     counted = number(design["runs"], 0)
     return {
-        "line": f"{counted} fine-tuning runs · {number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
-        "parameters": f"It has {parameters} parameters." if parameters else "",
+        "line": f"{f'{counted} fine-tuning runs · ' if design['runs'] else ''}{number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
+        "parameters": f"Of its parameters {parameters}." if any(design["parameters"].values()) else "",
+        "against": f"{full}the untouched model",
+        "states": " or ".join(states) or "frozen",
+        "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if shared else "each run had all cores",
         "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
-        "base": " ".join(_made(made) for made in facts["main_results"]["bases"].values() if made),
+        "base": _bases(facts["main_results"]["bases"]),
         "steps": " or ".join(number(s, 0) for s in design["steps"]),
+        "bases": findings.many(len(design["models"]), "untouched model", "untouched models"),
         "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
         "level": number(design["level"], 0),
         "cost_group": facts.get("cost", {}).get("group", ""),
@@ -265,8 +274,16 @@ def words(facts: Facts) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _bases(bases: dict[str, dict[str, Any] | None]) -> str:
+    """How each base was made, by its name where there are several."""
+    several = f"The models of this study are {findings.listed(style.label('model', name) for name in bases)}. " if len(bases) > 1 else ""
+    return several + " ".join((f"{style.label('model', name)}: " if several else "") + _made(made) for name, made in bases.items() if made)
+
+
 def _made(base: dict[str, Any]) -> str:
     """How a base was trained, and what its validation says of it."""
+    if "other_build" in base:
+        return "It is not the build of that base which the project holds now, whose making is tracked, but an earlier one."
     steps, now, before, guessed = base["settings"], base["validation"], base["validation_a_fifth_before"], base["question_only"]
     each = findings.listed(f"{number(now[d])}\u00a0% on {style.label('dataset', d)} ({number(guessed[d])}\u00a0%)" for d in now)
     earlier = findings.listed(f"{number(before[d])}\u00a0%" for d in now)
@@ -314,7 +331,9 @@ def _provenance_table(facts: Facts, label: Label) -> Table:
 TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "definitions": lambda f, label: tables.definitions_table(_frame(f, "main_results", "definitions"), cite=label),
     "data": lambda f, label: tables.data_table(_frame(f, "main_results", "data")),
+    "bases": lambda f, label: tables.bases_table(_frame(f, "main_results", "known")),
     "main": lambda f, label: tables.main_table(*(_frame(f, "main_results", part) for part in ("scores", "averages", "baselines"))),
+    "likeliest_table": lambda f, label: tables.likeliest_table(_frame(f, "main_results", "likeliest")),
     "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
     "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
@@ -359,16 +378,15 @@ def publish(study: str) -> list[Path]:
     """Copy what `build` made of `study`, its results and its figures to their tracked places; returns the folders written.
 
     The report of `MAIN` is report/study.html and .pdf with its facts, that of another study is named after it; figures/ holds the main study's.
-    A study without answers has no report: its results are all there is.
+    A study without answers has no report: its results are all there is. Of a report made from tracked results the report alone is renewed.
 
     Refused, with nothing written, unless library, notebooks and lock file are committed, and the results come from committed
-    code of the present protocol; and where the files are larger than what the repository is to hold.
+    code of the present protocol; and where the files are larger than what the repository is to hold. Raises FileNotFoundError where the study is not collected.
     """
     if provenance.dirty() is not False:
         raise ValueError("library, notebooks or requirements.lock differ from the commit (or git is missing): commit them, run again, then publish")
-    results, origins = paths.results() / study, collected.read_results(study).provenance
-    if not results.exists():
-        raise FileNotFoundError(f"study {study!r} is not collected here: run `python -m peftlab report {study}`")
+    read = collected.read_results(study)
+    results, origins = read.folder, read.provenance
     if origins["dirty"] != [False] or None in origins["commits"]:
         raise ValueError(f"results of {study!r} come from uncommitted code: run them again from a clean commit")
     if origins.get("scored", {"dirty": False})["dirty"] is not False:
@@ -386,7 +404,7 @@ def publish(study: str) -> list[Path]:
         size = sum(f.stat().st_size for f in files)
         if size > LIMITS[what]:
             raise ValueError(f"{what} of {study!r} are {size / 1e6:.1f} MB; at most {LIMITS[what] / 1e6:.0f} MB are tracked (lib/peftlab/report.py)")
-    places = [({f: f.name for f in tidy}, paths.published_results() / study, True)]
+    places = [({f: f.name for f in tidy}, paths.published_results() / study, True)] if results != paths.published_results() / study else []
     if made:
         places.append((made, paths.report(), False))
     if made and study == MAIN:

@@ -61,7 +61,7 @@ class Run:
             "precision": ("bf16", "fp32"),
             "train_pictures": ("true", "shuffled"),
             "test_pictures": ("true", "shuffled", "blank"),
-            "probe": ("presence", "pope", "scene_captions", "clean_captions"),
+            "probe": ("presence", "pope", "repope", "scene_captions", "clean_captions"),
         }
         models.card(self.model), datasets.card(self.dataset)
         if self.test_dataset != "same":

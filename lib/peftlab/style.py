@@ -12,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "agg")  # no window is opened; in a notebook
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.ft2font import FT2Font
 
@@ -118,6 +119,21 @@ def ordered(frame: pd.DataFrame, by: Iterable[str] = ("dataset", "method", "conn
     by = [c for c in by if c in frame]
     ranks = {c: {level: i for i, level in enumerate(order(c))} for c in by}
     return frame.sort_values(by, key=lambda s: s.astype(object).map(ranks[s.name]), kind="stable").reset_index(drop=True) if by else frame
+
+
+def apart(*frames: pd.DataFrame) -> list[tuple[str, str, list[pd.DataFrame]]]:
+    """The frames of each model, and of each precision, apart, where the first frame holds several: (label of the model, precision, frames).
+
+    Both are "" where there is one of it; a frame without the column is given to every one. A column of numbers is a score of that name, no axis.
+    """
+    axes = [axis for axis in ("model", "precision") if axis in frames[0] and not pd.api.types.is_numeric_dtype(frames[0][axis]) and frames[0][axis].nunique() > 1]
+    if not axes:
+        return [("", "", list(frames))]
+    found = []
+    for key in ordered(frames[0][axes].drop_duplicates(), ("model",)).to_dict("records"):
+        mine = [frame[np.logical_and.reduce([frame[a] == level for a, level in key.items() if a in frame], initial=True) & np.ones(len(frame), dtype=bool)] for frame in frames]
+        found.append((label("model", key["model"]) if "model" in key else "", str(key.get("precision", "")), mine))
+    return found
 
 
 def fonts() -> Path:

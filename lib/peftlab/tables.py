@@ -147,8 +147,31 @@ def _estimate(row: Mapping[str, Any] | None) -> Cell:
 
 
 def _lookup(frame: pd.DataFrame, *keys: str) -> Callable[..., dict[str, Any] | None]:
-    found = {tuple(row[k] for k in keys): row for row in frame.to_dict("records")}
+    """A row by its values of `keys`, None where there is none; raises ValueError where two rows have the same."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in frame.to_dict("records"):
+        key = tuple(row[k] for k in keys)
+        if key in found:
+            raise ValueError(f"two rows are {' / '.join(map(str, key))} ({', '.join(keys)}): a table would show one of them; give it frames that tell them apart (lib/peftlab/tables.py)")
+        found[key] = row
     return lambda *values: found.get(values)
+
+
+Rows = list[tuple[str | Cell, ...]]
+
+
+def _stacked(head: Sequence[str | Cell], align: str, build: Callable[..., tuple[Rows, set[int]]], *frames: pd.DataFrame) -> Table:
+    """The rows that `build` makes of the frames, with the rules among them; of several models or precisions a block each, named in a first column."""
+    blocks = style.apart(*frames)
+    if len(blocks) == 1:
+        rows, rules = build(*frames)
+        return Table(tuple(head), tuple(rows), align, frozenset(rules))
+    rows, rules = [], set()
+    for model, precision, mine in blocks:
+        found, within = build(*mine)
+        rules |= {len(rows) + rule for rule in within} | ({len(rows)} if rows else set())
+        rows += [((Cell(model or precision, precision if model else "") if i == 0 else ""), *row) for i, row in enumerate(found)]
+    return Table(("Model" if blocks[0][0] else "Precision", *head), tuple(rows), f"l{align}", frozenset(rules))
 
 
 def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> Table:
@@ -156,20 +179,31 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
 
     A data set of another metric than accuracy in per cent says so in the head, and is in no average unless all are of it.
     """
-    sets = scores[["dataset", "group", "n", "metric"]].drop_duplicates("dataset").sort_values("group", kind="stable").to_dict("records")
-    held = averages[averages["method"] != "none"].drop_duplicates("group").set_index("group")["datasets"].to_dict() if len(averages) else {}
-    groups = [g for g in ("seen", "unseen") if held.get(g, 0) > 1]
-    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {number(s['n'], 0)}") for s in sets)]
-    head += [Cell(f"Mean {g}", f"{number(held[g], 0)} sets") for g in groups] + ["Unparsed"]
-    score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
-    for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
-        key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
-        rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed(mine)))
-    rules, row = frozenset({len(rows)}), _lookup(baselines, "baseline", "dataset")
-    for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
-        mine = [row(name, s["dataset"]) for s in sets]
-        rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
-    return Table(tuple(head), tuple(rows), "ll" + "r" * (len(head) - 2), rules)
+    firsts = scores.drop_duplicates([axis for axis in ("model", "dataset") if axis in scores]).sort_values("group", kind="stable")
+    sets = [{"dataset": d, **{name: _several(mine[name]) for name in ("group", "n", "metric")}} for d, mine in firsts.groupby("dataset", sort=False)]
+    tuned = averages[averages["method"] != "none"] if len(averages) else pd.DataFrame(columns=["group", "datasets"])
+    held = {g: mine["datasets"] for g, mine in tuned.groupby("group")}
+    groups = [g for g in ("seen", "unseen") if g in held and held[g].max() > 1]
+    head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {s['n']}") for s in sets)]
+    head += [Cell(f"Mean {g}", f"{_several(held[g])} sets") for g in groups] + [Cell("Unparsed", "by data set, %" if len(sets) > 1 else "%")]
+
+    def build(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> tuple[Rows, set[int]]:
+        score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
+        for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
+            key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
+            rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed_each(mine)))
+        rules, row = {len(rows)}, _lookup(baselines, "baseline", "dataset")
+        for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
+            mine = [row(name, s["dataset"]) for s in sets]
+            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed_each(mine)))
+        return rows, rules
+
+    return _stacked(head, "ll" + "r" * (len(head) - 2), build, scores, averages, baselines)
+
+
+def _several(values: pd.Series) -> str:
+    """The different values of a column, as a head says them."""
+    return "/".join(number(v, 0) if not isinstance(v, str) else v for v in values.dropna().unique())
 
 
 def _unit(metric: str) -> str:
@@ -182,17 +216,72 @@ def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:
     return f"{number(100 * sum(r['unparsed'] for r in there) / sum(r['n'] for r in there))} %" if there else "–"
 
 
+def _unparsed_each(rows: Sequence[Mapping[str, Any] | None]) -> str:
+    """The share of unparsed answers on each data set, in the order of the columns."""
+    return " / ".join("–" if r is None else number(100 * r["unparsed"] / r["n"]) for r in rows)
+
+
+KNOWN = {"true": "Right picture", "blank": "Blank", "shuffled": "Shuffled", "majority": "Majority", "chance": "Chance", "question_only": "Question only"}
+
+
+def bases_table(frame: pd.DataFrame) -> Table:
+    """What the untouched bases know: a block per data set with a row per base, and a column per kind of picture and per way to answer without one.
+
+    `frame` is `estimates.bases`'; what is the question's own, and so the same for every base, stands once a block. With one base a data set is one row.
+    """
+    kinds, several = [k for k in KNOWN if k in set(frame["baseline"])], frame["model"].nunique() > 1
+    head = ["Data set", *(["Model"] if several else []), *(Cell(KNOWN[k], "validation" if k == "question_only" else "") for k in kinds), "Unparsed"]
+    rows, rules, known = [], set(), _lookup(frame, "dataset", "model", "baseline")
+    for dataset, mine in style.ordered(frame, ("dataset", "model")).groupby("dataset", sort=False):
+        rules |= {len(rows)} if rows and several else set()
+        own: dict[str, Cell] = {}
+        for i, model in enumerate(mine["model"].unique()):
+            right = known(dataset, model, "true")
+            place = Cell(style.label("dataset", dataset), f"{_unit(right['metric'])}{right['group']}, n = {number(right['n'], 0)}") if i == 0 else ""
+            cells = [_estimate(known(dataset, model, k)) for k in kinds]
+            once = ["" if i and k not in PICTURED and own.get(k) == cell else cell for k, cell in zip(kinds, cells, strict=True)]
+            own |= dict(zip(kinds, cells, strict=True))
+            rows.append((place, *([style.label("model", model)] if several else []), *once, _unparsed([right])))
+    return Table(tuple(head), tuple(rows), "l" * (1 + several) + "r" * (len(kinds) + 1), frozenset(rules))
+
+
+PICTURED = ("true", "blank", "shuffled")  # what a base was shown
+
+
 def differences_table(frame: pd.DataFrame) -> Table:
     """Paired differences in points, with their intervals and what they allow to say; a row per comparison."""
-    rows, rules, last = [], set(), None
-    for i, row in enumerate(frame.to_dict("records")):
-        place = style.label("dataset", row["dataset"])
-        rules |= {i} if last not in (None, place) else set()
-        sign = "+" if row["mean"] > 0 else ""
-        rows.append((place if place != last else "", *_who(row), sign + number(row["mean"]), bounds(row["low"], row["high"]), number(row["n"], 0), row["verdict"]))
-        last = place
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows, rules, last = [], set(), None
+        for i, row in enumerate(frame.to_dict("records")):
+            place = style.label("dataset", row["dataset"])
+            rules |= {i} if last not in (None, place) else set()
+            sign = "+" if row["mean"] > 0 else ""
+            rows.append((place if place != last else "", *_who(row), sign + number(row["mean"]), bounds(row["low"], row["high"]), number(row["n"], 0), row["verdict"]))
+            last = place
+        return rows, rules
+
     head = ("Data set", "Method", "Connector", "Difference", "Interval", "n", "Verdict")
-    return Table(head, tuple(rows), "lllrrrl", frozenset(rules))
+    return _stacked(head, "lllrrrl", build, frame)
+
+
+def likeliest_table(frame: pd.DataFrame) -> Table:
+    """Accuracy of the choice taken for the likeliest, the paired difference to the untouched base, and that to the control where there is one."""
+    controls = bool(frame["control"].notna().any())
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows, rules, last = [], set(), None
+        for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).pipe(style.ordered, ("dataset",)).to_dict("records"):
+            place = style.label("dataset", row["dataset"])
+            rules |= {len(rows)} if last not in (None, place) else set()
+            control = {f"difference{end}": row[f"control{end}"] for end in ("", "_low", "_high")}
+            verdict = "–" if row["verdict"] is None or pd.isna(row["verdict"]) else row["verdict"]
+            rows.append((place if place != last else "", *_who(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *([_change(control)] if controls else [])))
+            last = place
+        return rows, rules
+
+    head = ["Data set", "Method", "Connector", Cell("Accuracy", "likeliest choice"), "n", Cell("Difference", "to the base"), "Verdict", *([Cell("Difference", "to its control")] if controls else [])]
+    return _stacked(head, "lllrrrl" + "r" * controls, build, frame)
 
 
 def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
@@ -205,16 +294,19 @@ def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table
     columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"])]
     head = ["Tuned on", "Method", "Connector"]
     head += [Cell(PART_LABELS[p][0], PART_LABELS[p][1]) if p in PART_LABELS else Cell(style.label("dataset", p), kinds[p]) for p in columns]
-    shown = frame[frame["method"] != "none"] if differences else frame
-    rows, rules, last = [], set(), None
-    for (target, level, method, connector), mine in shown.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
-        rules |= {len(rows)} if last not in (None, target) else set()
-        found = {row["part"]: row for row in mine.to_dict("records")}
-        who = _on({"method": method, "connector": connector, "quantisation": level})
-        values = [_change(found.get(p)) if differences else _estimate(found.get(p)) for p in columns]
-        rows.append((style.label("dataset", target) if target != last else "", *who, *values))
-        last = target
-    return Table(tuple(head), tuple(rows), "lll" + "r" * len(columns), frozenset(rules))
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows, rules, last = [], set(), None
+        for (target, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+            rules |= {len(rows)} if last not in (None, target) else set()
+            part = _lookup(mine, "part")
+            who = _on({"method": method, "connector": connector, "quantisation": level})
+            values = [_change(part(p)) if differences else _estimate(part(p)) for p in columns]
+            rows.append((style.label("dataset", target) if target != last else "", *who, *values))
+            last = target
+        return rows, rules
+
+    return _stacked(head, "lll" + "r" * len(columns), build, frame[frame["method"] != "none"] if differences else frame)
 
 
 PART_LABELS = {"A_S": ("A_S", "mean of the seen"), "A_T": ("A_T", "the target"), "H": ("H", "harmonic mean"), "O": ("O", "arithmetic mean")}
@@ -230,53 +322,72 @@ def _change(row: Mapping[str, Any] | None) -> Cell:
 
 def text_table(frame: pd.DataFrame) -> Table:
     """Perplexity of fixed passages by model, and the paired difference to the bare base in nats per token."""
-    rows = []
-    for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
-        tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
-        level = Cell(number(row["mean"], 2), "" if pd.isna(row["low"]) else f"[{number(row['low'], 2)},\u00a0{number(row['high'], 2)}]")
-        known = row["difference"] is not None and not pd.isna(row["difference"])
-        change = ("–", "–", "–") if not known else (number(row["difference"], 3), f"[{number(row['difference_low'], 3)},\u00a0{number(row['difference_high'], 3)}]", row["verdict"])
-        rows.append((tuned, *_on(row), level, *change))
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows = []
+        for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).to_dict("records"):
+            tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
+            level = Cell(number(row["mean"], 2), "" if pd.isna(row["low"]) else f"[{number(row['low'], 2)},\u00a0{number(row['high'], 2)}]")
+            known = row["difference"] is not None and not pd.isna(row["difference"])
+            change = ("–", "–", "–") if not known else (number(row["difference"], 3), f"[{number(row['difference_low'], 3)},\u00a0{number(row['difference_high'], 3)}]", row["verdict"])
+            rows.append((tuned, *_on(row), level, *change))
+        return rows, set()
+
     head = ("Tuned on", "Method", "Connector", "Perplexity", Cell("Difference", "nats per token"), "Interval", "Verdict")
-    return Table(head, tuple(rows), "lllrrrl")
+    return _stacked(head, "lllrrrl", build, frame)
 
 
 def hallucination_table(frame: pd.DataFrame) -> Table:
-    """The probe: accuracy with interval, precision, recall, F1, yes rate and unparsed answers; always-yes last."""
-    frame = pd.concat([frame[frame["method"].notna()], frame[frame["method"].isna()]])
-    rows, rules, last = [], set(), None
-    for i, row in enumerate(frame.to_dict("records")):
-        always = pd.isna(row["method"])
-        tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
-        rules |= {i} if last not in (None, tuned) else set()
-        who = ("Always yes", "–") if always else _who(row)
-        rest = [number(row[name]) for name in metrics.PROBE[1:]]
-        rows.append((tuned if tuned != last else "", *who, _estimate(row), *rest, "–" if always else _unparsed([row])))
-        last = tuned
+    """The probe: accuracy and the share of absent things affirmed with intervals, the latter's difference to the base, precision, recall, F1, yes rate and unparsed; always-yes last."""
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        frame = pd.concat([frame[frame["method"].notna()], frame[frame["method"].isna()]])
+        rows, rules, last = [], set(), None
+        for i, row in enumerate(frame.to_dict("records")):
+            always = pd.isna(row["method"])
+            tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
+            rules |= {i} if last not in (None, tuned) else set()
+            who = ("Always yes", "–") if always else _who(row)
+            rest = [number(row[name]) for name in metrics.PROBE[1:]]
+            affirmed = _estimate({"mean": row["affirmed"], "low": row["affirmed_low"], "high": row["affirmed_high"]})
+            rows.append((tuned if tuned != last else "", *who, _estimate(row), affirmed, _change(row), *rest, "–" if always else _unparsed([row])))
+            last = tuned
+        return rows, rules
+
+    counts = [f"n = {number(frame[name].max(), 0)}" if len(frame) else "" for name in ("n", "absent")]
     shown = [metrics.METRICS[name].label for name in metrics.PROBE]
-    return Table(("Tuned on", "Method", "Connector", *shown, "Unparsed"), tuple(rows), "lll" + "r" * (len(shown) + 1), frozenset(rules))
+    head = ("Tuned on", "Method", "Connector", Cell(shown[0], counts[0]), Cell("Affirmed", f"of absent, {counts[1]}"), Cell("Difference", "to the base"), *shown[1:], "Unparsed")
+    return _stacked(head, "lll" + "r" * (len(head) - 3), build, frame)
 
 
 def invented_table(frame: pd.DataFrame) -> Table:
     """Captions that name what is not there (CHAIR-s), the difference to the bare base, and what it must be read beside: CHAIR-i, recall, length, silence."""
-    rows = []
-    for row in _base_first(frame):
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        return [tell(row) for row in _base_first(frame)], set()
+
+    def tell(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
         verdict = "–" if pd.isna(row["verdict"]) else row["verdict"]
         beside = [_part(row, name) for name in ("chair_i", "object_recall", "words", "silent")]
-        rows.append((*_captioned(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *beside))
+        return *_captioned(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *beside
+
     head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("CHAIR-i", "per cent"))
-    return Table((*head, Cell("Things named", "per cent"), "Words", Cell("Naming nothing", "per cent")), tuple(rows), "lllrrrrlrrrr")
+    return _stacked((*head, Cell("Things named", "per cent"), "Words", Cell("Naming nothing", "per cent")), "lllrrrrlrrrr", build, frame)
 
 
 def broken_table(frame: pd.DataFrame) -> Table:
     """Pictures that the base captions without an error: the shares that a tuned model captions with something invented, or with nothing named."""
-    rows = []
-    for row in _base_first(frame[frame["clean"].notna()]):
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        return [tell(row) for row in _base_first(frame)], set()
+
+    def tell(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
         few = row["clean"] < row["least_clean"]
         shares = [Cell("–", f"fewer than {number(row['least_clean'], 0)}") if few else _part(row, name) for name in ("broken", "silenced")]
-        rows.append((*_captioned(row), number(row["clean"], 0), *shares))
+        return *_captioned(row), number(row["clean"], 0), *shares
+
     head = ("Tuned on", "Method", "Connector", "Steps", Cell("Pictures", "clean by the base"), Cell("Invented", "per cent"), Cell("Naming nothing", "per cent"))
-    return Table(head, tuple(rows), "lllrrrr")
+    return _stacked(head, "lllrrrr", build, frame[frame["clean"].notna()])
 
 
 def _base_first(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -299,27 +410,33 @@ def _part(row: Mapping[str, Any], name: str) -> Cell:
 def unchanged_table(frame: pd.DataFrame) -> Table:
     """Answers that stay the same under other pictures, in per cent, with the difference to the bare base; a row per model, two columns a kind of picture."""
     kinds = [k for k in style.order("pictures") if k in set(frame["pictures"])]
-    rows = []
-    for (dataset, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
-        who = _on({"method": method, "connector": connector, "quantisation": level})
-        found = {row["pictures"]: row for row in mine.to_dict("records")}
-        values = [value for k in kinds for value in (_estimate(found.get(k)), _change(found.get(k)))]
-        rows.append((style.label("dataset", dataset), *who, *values))
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows = []
+        for (dataset, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+            who, of = _on({"method": method, "connector": connector, "quantisation": level}), _lookup(mine, "pictures")
+            rows.append((style.label("dataset", dataset), *who, *(value for k in kinds for value in (_estimate(of(k)), _change(of(k))))))
+        return rows, set()
+
     head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in (Cell("Same answer", style.label("pictures", k)), Cell("Difference", "to the base")))]
-    return Table(tuple(head), tuple(rows), "lll" + "r" * (len(head) - 3))
+    return _stacked(head, "lll" + "r" * (len(head) - 3), build, frame)
 
 
 def cost_table(frame: pd.DataFrame) -> Table:
     """What tuning costs and buys: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range, accuracy."""
-    rows = []
-    for row in frame.to_dict("records"):
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        return [tell(row) for row in frame.to_dict("records")], set()
+
+    def tell(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
         spread = f"{number(row['least_seconds'], 0)}–{number(row['most_seconds'], 0)}" if row["runs"] > 1 else ""
         towers = [scaled(row.get(f"trainable_{tower}"), PARAMETERS) for tower in ("connector", "llm")]
         share = f"{row['share']:.3g} %"
         memory, disk = scaled(row["peak_memory_bytes"], BYTES), scaled(row["adapter_bytes"], BYTES)
-        rows.append((*_on(row), *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)))
+        return *_on(row), *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)
+
     head = ("Method", "Connector", Cell("Connector", "parameters"), Cell("LLM", "parameters"), Cell("Share", "of the model"), Cell("Adapter", "on disk"))
-    return Table((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), tuple(rows), "llrrrrrrrr")
+    return _stacked((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), "llrrrrrrrr", build, frame)
 
 
 def definitions_table(frame: pd.DataFrame, *, cite: Callable[[str], str] = lambda key: "") -> Table:
@@ -337,11 +454,17 @@ def definitions_table(frame: pd.DataFrame, *, cite: Callable[[str], str] = lambd
 
 def data_table(frame: pd.DataFrame) -> Table:
     """Data sets: what is asked, in whose place, seen or unseen, sizes, and what the test holds out."""
-    rows = []
-    for row in frame.to_dict("records"):
+    alike = frame.drop_duplicates([name for name in frame if name != "model"])
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        return [tell(row) for row in frame.to_dict("records")], set()
+
+    def tell(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
         sizes = f"{number(row.get('size_train'), 0)} / {number(row.get('size_validation'), 0)} / {number(row.get('size_test'), 0)}"
         pool = row.get("size_base")
         sizes = Cell(sizes, "" if pool is None or pd.isna(pool) else f"the base's pool: {number(pool, 0)}")
         asked = Cell(number(row["asked"], 0), f"{number(row['pictures'], 0)} pictures, {number(row['assets'], 0)} assets")
-        rows.append((Cell(style.label("dataset", row["dataset"]), f"{row['group']}; place of {row['place']}"), Cell(row["task"], f"held out: {row['held_out']}"), sizes, asked))
-    return Table((Cell("Data set"), Cell("Task"), Cell("Examples", "training / validation / test"), Cell("Asked", "in this study")), tuple(rows), "lprr")
+        return Cell(style.label("dataset", row["dataset"]), f"{row['group']}; place of {row['place']}"), Cell(row["task"], f"held out: {row['held_out']}"), sizes, asked
+
+    head = (Cell("Data set"), Cell("Task"), Cell("Examples", "training / validation / test"), Cell("Asked", "in this study"))
+    return _stacked(head, "lprr", build, alike.drop(columns="model", errors="ignore") if alike["dataset"].is_unique else frame)

@@ -151,7 +151,7 @@ def tokenise(pictures: features.Features, examples: Sequence[Example], *, turns:
     if turns < 1:
         raise ValueError(f"turns is {turns}; a sequence holds at least one question")
     loaded, talks = pictures.loaded, dict[str, list[list[Example]]]()
-    tokenizer, end = loaded.processor.tokenizer, loaded.end
+    end = loaded.end
     for example in examples:
         talk = talks.setdefault(features.picture_digest(example.image), [[]])
         if len(talk[-1]) == turns:
@@ -165,7 +165,7 @@ def tokenise(pictures: features.Features, examples: Sequence[Example], *, turns:
             prompt = types.pop("input_ids")
             if prompt[: len(ids)] != ids:
                 raise ValueError(f"the chat template of {type(loaded.processor).__name__} does not keep earlier turns as they were: train with turns=1")
-            answer = [*tokenizer(example.answers[0], add_special_tokens=False)["input_ids"], end]
+            answer = [*loaded.tokens(example.answers[0]), end]
             labels += [IGNORE] * (len(prompt) - len(labels)) + answer
             ids = prompt + answer
             types = {name: values + [loaded.answer_type if name == "token_type_ids" else 0] * len(answer) for name, values in types.items()}

@@ -53,6 +53,24 @@ def test_three_outcomes() -> None:
     assert judged["parsed"].tolist()[:3] == ["cat", "dog", None]
 
 
+@pytest.mark.parametrize(
+    ("response", "exact", "equal"),
+    [
+        ("The cat.", "right", "wrong"), ("cat", "right", "right"), (" Cat\n", "right", "right"), ("CAT", "right", "right"), ("cat.", "right", "wrong"), ("a cat", "right", "wrong"),
+        ("cat\nbecause", "right", "wrong"), ("black  cat", "wrong", "wrong"), ("feline", "right", "right"), ("", "unparsed", "unparsed"), (" \n", "unparsed", "unparsed"), ("...", "unparsed", "wrong"),
+    ],
+)  # fmt: skip
+def test_equal_forgives_nothing_but_case_and_blanks_around(response: str, exact: str, equal: str) -> None:
+    rows = frame((response, [], ["Cat", "feline"]))
+    assert [metrics.judge(rows, name)["outcome"].item() for name in ("exact", "equal")] == [exact, equal]
+
+
+def test_equal_reads_no_choice_out_of_an_answer() -> None:
+    rows = frame(("It is the cat", ["cat", "dog"], ["cat"]), ("cat", ["cat", "dog"], ["cat"]), ("Yes.", [], ["yes"]))
+    assert metrics.judge(rows, "exact")["outcome"].tolist() == ["right"] * 3
+    assert metrics.judge(rows, "equal")["outcome"].tolist() == ["wrong", "right", "wrong"]
+
+
 def test_yes_no_questions_are_closed_under_exact() -> None:
     judged = metrics.judge(frame(("No, there isn't.", [], ["no"]), ("Yes.", [], ["no"]), ("maybe", [], ["no"])))
     assert judged["outcome"].tolist() == ["right", "wrong", "unparsed"]
@@ -63,6 +81,19 @@ def test_yes_no_metrics() -> None:
     expected = {"yes_no": 50.0, "precision": 50.0, "recall": 50.0, "f1": 50.0, "yes_rate": 50.0}
     assert {name: metrics.score(rows, name)["value"] for name in metrics.PROBE} == expected
     assert metrics.score(rows, "yes_no") == {"value": 50.0, "n": 4, "unparsed": 1}
+
+
+def test_a_probe_with_public_rules_shows_all_three_beside_ours() -> None:
+    rules = ("pope_official", "pope_lmms_eval", "pope_vlmevalkit")
+    rows = frame(("Yes.", [], ["yes"]), ("NO!", [], ["no"]), ("", [], ["yes"]), ("no", [], ["yes"]))
+    for name in ("pope", "repope", "yes_no"):
+        assert metrics.shown(name, rows) == (*metrics.PROBE, *rules)
+    assert metrics.shown("presence", rows) == metrics.PROBE
+    found = {name: metrics.score(rows, name) for name in metrics.shown("repope", rows)}
+    assert {name: one["value"] for name, one in found.items()} == {
+        "yes_no": 50, "precision": 100, "recall": pytest.approx(100 / 3), "f1": 50, "yes_rate": 25, "pope_official": 50, "pope_lmms_eval": 0, "pope_vlmevalkit": 50
+    }  # fmt: skip
+    assert [found[name]["unparsed"] for name in ("yes_no", *rules)] == [1, 0, 3, 1]
 
 
 def test_precision_of_no_yes_is_undefined_not_zero() -> None:
@@ -98,9 +129,9 @@ def test_every_metric_says_its_unit_and_direction() -> None:
 
 def test_the_likeliest_choice_is_another_metric_beside_what_was_said() -> None:
     rows = frame(("hard to say", ["cat", "The dog."], ["dog"]), ("dog", ["cat", "dog"], ["dog"]), ("cat", [], ["cat"]))
-    assert metrics.shown("exact", rows) == ("exact",)
+    assert metrics.shown("exact", rows) == ("exact", "equal")
     rows["likelihoods"] = pd.Series([[-2.0, -1.0], [-0.5, -0.7], None], dtype=object)
-    assert metrics.shown("exact", rows) == ("exact", "likeliest") and metrics.shown("vqa", rows) == ("vqa",)
+    assert metrics.shown("exact", rows) == ("exact", "equal", "likeliest") and metrics.shown("vqa", rows) == ("vqa",)
     judged = metrics.judge(rows, "likeliest")
     assert judged["parsed"].tolist() == ["dog", "cat"] and judged["outcome"].tolist() == ["right", "wrong"]
     assert metrics.score(metrics.judge(rows), "likeliest") == {"value": 50.0, "n": 2, "unparsed": 0}

@@ -155,7 +155,7 @@ DATASETS |= {
             held_out="the published split; the authors' release must be unpacked here, the hub has no training part",
         ),
         _published(
-            "vizwiz", "VizWiz", "questions of blind people on photographs of theirs, some unanswerable; ten answers each", "vqa",
+            "vizwiz", "VizWiz", "questions of blind people on photographs of theirs, some unanswerable; ten answers each", "vqa_vizwiz",
             "lmms-lab/VizWiz-VQA@d428a2dae984f79cf1b9d99467dfa883e0c30686 vizwiz", "CC-BY-4.0", None, 500, 4319,
             held_out="the validation split is the test, as in the paper: the test has no public answers; the authors' training part must be unpacked here",
         ),
@@ -174,7 +174,7 @@ DATASETS |= {
         ),
         _published(
             "vqav2", "VQAv2", "general questions on photographs; ten answers each", "vqa",
-            "Multimodal-Fatima/VQAv2_train@main lmms-lab/VQAv2@main", "CC-BY-4.0 (COCO pictures: Flickr's terms)", 20000, 500, 5000,
+            "Multimodal-Fatima/VQAv2_train@main lmms-lab/VQAv2@32665d35052eb4a6d4414851c3c829a72754915a", "CC-BY-4.0 (COCO pictures: Flickr's terms)", 20000, 500, 5000,
             held_out="COCO's validation pictures: the test has no public answers",
         ),
         _published(
@@ -182,7 +182,7 @@ DATASETS |= {
             held_out="the pictures of testdev, which stands for the test",
         ),
         _published(
-            "textvqa", "TextVQA", "reading in photographs; ten answers each, no OCR tokens in the question", "vqa", "lmms-lab/textvqa@main", "CC-BY-4.0", 10000, 500, 5000, place="TextVQA (SPIDER)",
+            "textvqa", "TextVQA", "reading in photographs; ten answers each, no OCR tokens in the question", "vqa_m4c", "lmms-lab/textvqa@9c0699cd19768ac5ab97568f6b3cbac4c0062884", "CC-BY-4.0", 10000, 500, 5000, place="TextVQA (SPIDER)",
             held_out="the validation pictures: the test has no public answers",
         ),
         _published(
@@ -200,7 +200,7 @@ DATASETS |= {
         ),
         _published(
             "mmhal", "MMHal-Bench", "96 open questions on which models like to invent things; an LLM's opinion of the answers is had by `python -m peftlab judge`", "cider",
-            "Shengcao1006/MMHal-Bench@main", "Apache-2.0 (pictures: Open Images)", None, 0, 96, place="MMHal-Bench",
+            "Shengcao1006/MMHal-Bench@8c04a4a8ae40b80763eee9b3eadf115e2267bfa6", "Apache-2.0 (pictures: Open Images)", None, 0, 96, place="MMHal-Bench",
             held_out="everything: it only tests; the CIDEr-D against one reference says little", answer_tokens=256,
         ),
     )

@@ -102,8 +102,10 @@ def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> 
         wrong.append(f"the answer {answers[0]!r} is not among the choices {', '.join(map(repr, choices))}")
     if len(set(choices)) != len(choices) or len(choices) == 1:
         wrong.append(f"the choices {', '.join(map(repr, choices))} are not two or more different ones")
-    if about["metric"] == "vqa" and 0 < len(answers) < SEVERAL:
-        wrong.append(f"{len(answers)} answers: the metric vqa needs those of at least {SEVERAL} people")
+    if about["metric"] in metrics.PEOPLE and 0 < len(answers) < SEVERAL:
+        wrong.append(f"{len(answers)} answers: the metric {about['metric']} needs those of at least {SEVERAL} people")
+    if about["metric"] == "yes_no" and answers and metrics.normalise(answers[0]) not in metrics.YES_NO:
+        wrong.append(f"the answer is {answers[0]!r}: the metric yes_no needs yes or no")
     if split and split not in datasets.SPLITS:
         wrong.append(f"the split is {split!r}; {', '.join(datasets.SPLITS)}, or empty in every row")
     if any("\ud800" <= letter <= "\udfff" for letter in "".join((question, *answers, *choices))):

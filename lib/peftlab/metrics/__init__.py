@@ -104,16 +104,65 @@ def _letter(response: str, choices: tuple[str, ...], template: str) -> str | Non
     return None if said is None else normalise(said)
 
 
+# A letter of a choice. Not one is the article or pronoun: "a fox", "I think".
+LETTER = r"(?![AI]\s+(?!(?:or|and|is|because|since|as)\b)\w)([A-J])(?!\w|['’-]\w)"
+BEFORE = r"[\s*\"'“‘`(\[]"  # what may stand before a letter
+FORMS = tuple(
+    re.compile(form, re.IGNORECASE)
+    for form in (
+        rf"^{BEFORE}*{LETTER}[\s.:,;!?)\]*\"'”’`]*$",  # alone: "b", "(B)", "B."
+        rf"^{BEFORE}*{LETTER}(?:[)\]:]|\.(?!\w\b))",  # marked at the beginning: "B) text", "B: text"; not "a.m."
+        rf"(?<!\w)[(\[]{LETTER}[)\]]",  # in brackets: "It is (B)"
+        rf"\b(?:answer|options?|choice|letter)(?:\s+is)?[:=\-–{BEFORE[1:-1]}]+{LETTER}",  # "Answer: B", "Option B", "The answer is B"
+        rf"(?<!\w){LETTER}\s+is\s+(?:the\s+)?(?:correct|right|best|answer)\b",
+    )
+)
+ANY_LETTER = re.compile(rf"(?<!\w)(?<!\w['’-]){LETTER}", re.IGNORECASE)
+DENIED = re.compile(rf"(?:\b(?:not|neither|nor|except|cannot)|n['’]t)\s+(?:be\s+)?(?:the\s+)?(?:options?\s+|choice\s+|letter\s+)?{BEFORE}*{LETTER}", re.IGNORECASE)
+
+
+def _letter_named(response: str, choices: tuple[str, ...]) -> str | None:
+    """The choice whose letter the first line of a response names in one of `FORMS`, normalised.
+
+    None where the line names another letter too or denies one, or where there is no such choice.
+    """
+    response = "".join(response.strip().splitlines()[:1])
+    said = {letter.upper() for form in FORMS for letter in form.findall(response)}
+    if len(said) != 1 or said != {letter.upper() for letter in ANY_LETTER.findall(response)} or DENIED.search(response):
+        return None
+    place = ord(said.pop()) - ord("A")
+    return normalise(choices[place]) if place < len(choices) else None
+
+
 def _letter_or_name(response: str, choices: tuple[str, ...], template: str) -> str | None:
-    return _letter(response, choices, template) or named(response, choices)
+    """The letter that a response is or that begins it with ". ", as ScienceQA's rule has it; else the one choice that is named; else the only letter.
+
+    A name and a letter of two choices are unparsed. What that rule finds after "The answer is" is not taken over: it reads a C in "Chile".
+    """
+    response = response.strip()
+    if response[1:3] in ("", ". ") and (strict := _letter(response, choices, template)):
+        return strict
+    name, letter = named(response, choices), _letter_named(response, choices)
+    if name is None:
+        return letter
+    return name if letter in (None, name) or normalise(response) == name else None
 
 
-def _vqa(response: str, choices: tuple[str, ...], template: str) -> str | None:
-    return rules.vqa_answer(response) or None
+def _equal(response: str, choices: tuple[str, ...], template: str) -> str | None:
+    return response.strip().lower() or None
 
 
-def _soft(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
-    return [0.0 if said is None else rules.vqa_accuracy(said, accepted) for said, accepted in zip(parsed, rows["answers"], strict=True)]
+def _identical(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+    return [100.0 * (said in {a.strip().lower() for a in answers}) for said, answers in zip(parsed, rows["answers"], strict=True)]
+
+
+def _people(name: str, label: str, answer: Callable[[str], str], accuracy: Callable[[str, Sequence[str]], float]) -> Metric:
+    """The soft accuracy of several people's answers, by a rule of `rules`."""
+
+    def earns(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
+        return [0.0 if said is None else accuracy(said, accepted) for said, accepted in zip(parsed, rows["answers"], strict=True)]
+
+    return Metric(name, label, "%", True, lambda response, *_: answer(response) or None, _accuracy, earns)
 
 
 def _caption(response: str, choices: tuple[str, ...], template: str) -> str | None:
@@ -232,7 +281,10 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
-        Metric("vqa", "Soft accuracy", "%", True, _vqa, _accuracy, _soft),
+        Metric("equal", "Accuracy (equal text)", "%", True, _equal, _accuracy, _identical),
+        _people("vqa", "Soft accuracy", rules.vqa_answer, rules.vqa_accuracy),
+        _people("vqa_m4c", "Soft accuracy (TextVQA)", rules.m4c_answer, rules.m4c_accuracy),
+        _people("vqa_vizwiz", "Soft accuracy (VizWiz)", rules.vizwiz_answer, rules.vizwiz_accuracy),
         Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider, most=captions.MOST, relative=True),
         Metric("bleu_4", "BLEU-4", "%", True, _caption, _corpus_bleu, _bleu),
         Metric("rouge_l", "ROUGE-L", "%", True, _caption, _accuracy, _rouge),
@@ -257,10 +309,13 @@ METRICS: dict[str, Metric] = {
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 NAMING = tuple(m.name for m in METRICS.values() if m.naming)
 CAPTIONED = ("chair_s", "chair_i", "object_recall", "caption_words")  # what is reported of captions of pictures whose things are known
+PEOPLE = ("vqa", "vqa_m4c", "vqa_vizwiz")  # of several people's answers to each question
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
+POPE = (*PROBE, "pope_official", "pope_lmms_eval", "pope_vlmevalkit")  # with the three public rules
 # By the metric of a data set, or by a probe: what is reported of its answers. They are judged by the first.
 SHOWN: dict[str, tuple[str, ...]] = {name: (name, "likeliest") for name in ("exact", "letter", "letter_or_name")}
-SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "presence": PROBE, "pope": PROBE, "scene_captions": CAPTIONED, "clean_captions": CAPTIONED}
+SHOWN |= {"exact": ("exact", "equal", "likeliest"), "yes_no": POPE, "presence": PROBE, "pope": POPE, "repope": POPE}
+SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "scene_captions": CAPTIONED, "clean_captions": CAPTIONED}
 
 
 def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ depend on the rule: that is why they are here.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 YES, NO = "yes", "no"
 
@@ -14,52 +14,112 @@ YES, NO = "yes", "no"
 
 NUMBERS = {word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine ten".split())} | {"none": "0"}
 ARTICLES = frozenset(("a", "an", "the"))
-MARKS = ";:/'[]\"()=+\\_><@`,?"
-# Words that get their apostrophe back. Marks are taken off first, so only the forms without one are ever met.
-CONTRACTED = {
-    word.replace("'", ""): word
-    for word in (
-        "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't it'd it'll ma'am "
-        "mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll "
-        "someone's something'd something'll that's there'd there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll "
-        "what're what's what've when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
-        "you'd you'll you're you've"
-    ).split()
-}
+MARKS = ";:/'[]\"()=+\\_><@`,?"  # of github.com/GT-Vision-Lab/VQA at 07aecec5a25de425d107f092906d6fee49513a43
+LATER_MARKS = ";/[]\"{}()=+\\_-><@`,?!"  # of its a013f0043c1e2cdc995922dfe257f7149aa9af06, and of what was copied from there
+STOPS = r"\.(?!\d)"  # a full stop that no digit follows
+ONCE = (
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't it'd it'll ma'am "
+    "mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll "
+    "someone's something'd something'll that's there'd there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll "
+    "what're what's what've when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
+    "you'd you'll you're you've"
+).split()
+TWICE = (
+    "couldn't've hadn't've he'd've it'd've mightn't've 'ow's'at she'd've shouldn't've somebody'd've someone'd've something'd've there'd've they'd've "
+    "we'd've who'd've wouldn't've y'all'll y'all'd've you'd've"
+).split()
+# Words that get their apostrophe back: those that lack their only one, or one of several. The somebody'd is theirs.
+CONTRACTED = {word.replace("'", ""): word for word in ONCE} | {"somebody'd": "somebodyd"}
+CONTRACTED |= {word[:i] + word[i + 1 :]: word for word in TWICE for i, letter in enumerate(word) if letter == "'"}
+# In VQA's table of 2015, which VizWiz has kept, nearly all apostrophes are curly.
+STRAIGHT = ("ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've")
+CURLED = {key.replace("'", "’"): word if word in STRAIGHT else word.replace("'", "’") for key, word in CONTRACTED.items()}
+CURLED |= {key.replace("’", "'"): CURLED.pop(key) for key in ("couldn’tve", "hadn’tve")}
 
 
-def vqa_marks(text: str) -> str:
-    """A text without punctuation, by the VQA evaluation code (version of VQA v2).
+def _unmarked(text: str, marks: str, stops: str = STOPS) -> str:
+    """A text without `marks` and the first 32 of `stops`.
 
-    A mark becomes a blank, or nothing where one of its kind stands beside a blank or a comma parts two digits anywhere; of full stops
-    the first 32 that no digit follows go.
+    A mark becomes a blank, or nothing where one of its kind stands beside a blank or a comma parts two digits anywhere.
     """
     thousands = re.search(r"\d,\d", text) is not None
     bare = text
-    for mark in MARKS:
+    for mark in marks:
         bare = bare.replace(mark, "" if thousands or f"{mark} " in text or f" {mark}" in text else " ")
-    return re.sub(r"\.(?!\d)", "", bare, count=32)
+    return re.sub(stops, "", bare, count=32)
+
+
+def _counted(text: str, contracted: Mapping[str, str]) -> str:
+    """A text in lower case, numbers to ten as digits, without articles, its contractions as the table has them."""
+    digits = [NUMBERS.get(word, word) for word in text.lower().split()]
+    return " ".join(contracted.get(word, word) for word in digits if word not in ARTICLES)
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _left_out(answer: str, references: Sequence[str]) -> float:
+    """The mean in per cent, over every reference left out, of min(1, matches among the others / 3); ValueError on fewer than four: three others could never agree."""
+    if len(references) < 4:
+        raise ValueError(f"soft accuracy of {len(references)} reference answers: it is defined by several people's, at least four; use exact")
+    matches = references.count(answer)
+    others = Counter(matches - (reference == answer) for reference in references)
+    return 100 * sum(min(1.0, count / 3) * times for count, times in others.items()) / len(references)
+
+
+def vqa_marks(text: str) -> str:
+    """A text without punctuation, by VQA's evaluation code (`MARKS`)."""
+    return _unmarked(text, MARKS)
 
 
 def vqa_answer(response: str) -> str:
-    """An answer as the VQA evaluation code compares it: one line, no marks, lower case, numbers to ten as digits, no articles."""
-    words = vqa_marks(response.replace("\n", " ").replace("\t", " ").strip()).lower().split()
-    digits = [NUMBERS.get(word, word) for word in words]
-    return " ".join(CONTRACTED.get(word, word) for word in digits if word not in ARTICLES)
+    """An answer as VQA's evaluation code compares it: one line, no marks, lower case, numbers to ten as digits, no articles."""
+    return _counted(vqa_marks(_line(response)), CURLED)
 
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """Soft accuracy in per cent of an answer made by `vqa_answer`: the mean, over every reference left out, of min(1, matches among the others / 3).
 
     Ten references are usual. They are compared as they are where they all agree and without their marks where they do not, never
-    without articles: so does the code of VQA v2. Raises ValueError on fewer than four, of which three others could never agree.
+    without articles: so does the code at 07aecec. (At a013f00 answer and references are made alike where these differ, and neither is
+    where they agree.) Raises ValueError on fewer than four.
     """
-    if len(references) < 4:
-        raise ValueError(f"soft accuracy of {len(references)} reference answers: it is defined by several people's, at least four; use exact")
-    compared = [vqa_marks(r) for r in references] if len(set(references)) > 1 else list(references)
-    matches = compared.count(answer)
-    others = Counter(matches - (reference == answer) for reference in compared)
-    return 100 * sum(min(1.0, count / 3) * times for count, times in others.items()) / len(compared)
+    return _left_out(answer, [vqa_marks(r) for r in references] if len(set(references)) > 1 else list(references))
+
+
+# ---------------------------------------------------------------- TextVQA: Singh et al. 2019, as M4C scores it
+
+
+def m4c_answer(text: str) -> str:
+    """An answer, or a reference, as TextVQA's evaluator in github.com/facebookresearch/mmf at b0ffc7fba39f210f833c127362146aec01a2f259 compares it.
+
+    Lower case, without commas and question marks, 's a word of its own, then as VQA's with `LATER_MARKS`.
+    """
+    words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return _counted(_unmarked(_line(words), LATER_MARKS), CONTRACTED)
+
+
+def m4c_accuracy(answer: str, references: Sequence[str]) -> float:
+    """Soft accuracy in per cent of an answer made by `m4c_answer`; each reference is made like it. The original takes ten; ValueError on fewer than four."""
+    return _left_out(answer, [m4c_answer(r) for r in references])
+
+
+# ---------------------------------------------------------------- VizWiz: Gurari et al. 2018
+
+
+def vizwiz_answer(response: str) -> str:
+    """An answer as the evaluation code of VizWiz's own interface compares it: as VQA's, with `LATER_MARKS`."""
+    return _counted(_unmarked(_line(response), LATER_MARKS), CURLED)
+
+
+def vizwiz_accuracy(answer: str, references: Sequence[str]) -> float:
+    """Soft accuracy in per cent of an answer made by `vizwiz_answer`; references are compared as they were written. ValueError on fewer than four.
+
+    So does the code that its authors hand out (vizwiz.org), in two public copies of it, one of which has backticks for the apostrophes of
+    contractions. VQA's takes marks off references that differ, and lmms-eval makes them like answers: "on/off" earns nothing here.
+    """
+    return _left_out(answer, list(references))
 
 
 # ---------------------------------------------------------------- ScienceQA: Lu et al. 2022, as LLaVA scores it
@@ -95,6 +155,9 @@ def pope_lmms_eval(response: str) -> str | None:
 
 
 def pope_vlmevalkit(response: str) -> str | None:
-    """By VLMEvalKit: the one of the two words that the answer holds, its marks removed as in VQA; None where it holds both or neither."""
-    words = vqa_marks(response.lower()).split()
+    """By VLMEvalKit at e8e78f05f3080fe28154f2130321f17951c3be94: the one of the two words that the answer holds; None where it holds both or neither.
+
+    Of marks it removes `LATER_MARKS`, so that "yes:" is no word of it and "No!" is, and full stops with no digit on either side.
+    """
+    words = _unmarked(response.lower(), LATER_MARKS, r"(?<!\d)\.(?!\d)").split()
     return None if (YES in words) == (NO in words) else YES if YES in words else NO

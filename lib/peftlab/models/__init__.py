@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -31,6 +33,7 @@ class ModelCard:
 
 RANDOM = "random weights"  # the source of the tiny models: every architecture at a few thousand parameters
 CONVERTED = "converted"  # the source of models that `python -m peftlab convert` brings into transformers' layout
+JOINER = "\N{WORD JOINER}"  # has no width, and is in no token of control
 UNUSED = ("labels", "num_patches", "rows", "cols")  # what some processors return that no model is given
 
 
@@ -134,9 +137,10 @@ class Loaded:
     def prompt(self, question: str, *, image_tokens: int, before: Sequence[tuple[str, str]] = ()) -> list[int]:
         """Token ids of a conversation up to where the answer to `question` begins.
 
-        Its first turn holds a picture of `image_tokens` tokens; `before` are the (question, answer) pairs of earlier turns.
+        Its first turn holds a picture of `image_tokens` tokens; `before` are the (question, answer) pairs of earlier turns. Their texts are
+        `plain`, so that no picture and no turn comes out of data.
         """
-        text = self.processor.apply_chat_template(_talk(question, before), add_generation_prompt=True)
+        text = self.processor.apply_chat_template(self._talk(question, before), add_generation_prompt=True)
         first, rest = text.split(self.processor.image_token, 1)
         text = first + self.processor.image_token * image_tokens + rest
         return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -144,12 +148,34 @@ class Loaded:
     def inputs(self, image: Any, question: str, *, before: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
         """All that the processor makes of a PIL picture and a conversation up to where the answer to `question` begins.
 
-        Tensors of a batch of one: rows of tokens (1, tokens), and whatever the family is told of the picture. Never truncated.
+        Tensors of a batch of one: rows of tokens (1, tokens), and whatever the family is told of the picture. Never truncated. Texts are `plain`.
         """
-        talk = _talk(question, before)
+        talk = self._talk(question, before)
         talk[0]["content"][0]["image"] = image
         made = self.processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
         return {name: tensor for name, tensor in made.items() if name not in UNUSED}
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a text of data alone, an answer or a choice; none is a token of control."""
+        return self.processor.tokenizer(self.plain(text), add_special_tokens=False)["input_ids"]
+
+    def plain(self, text: str) -> str:
+        """A text of data such that processor and tokenizer read it as words: what would be a token of control has a joiner without width after its first character.
+
+        A text without such a token stays as it is. Words that a chat template parts turns by (LLaVA-1.5's "USER:") are no tokens of control.
+        """
+        return self._control.sub(rf"\1{JOINER}", text)
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        """Where a token of control begins: any that the tokenizer marks as special (Gemma has unmarked ones for HTML), and those the processor has for pictures."""
+        tokenizer = self.processor.tokenizer
+        tokens = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | {*tokenizer.all_special_tokens}
+        tokens |= {value for name, value in vars(self.processor).items() if name.endswith("_token") and isinstance(value, str)}
+        return re.compile(f"(?=(?:{'|'.join(re.escape(t) for t in sorted(tokens) if len(t) > 1)}))(.)", re.DOTALL)
+
+    def _talk(self, question: str, before: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        return _talk(self.plain(question), [(self.plain(asked), self.plain(answered)) for asked, answered in before])
 
     @property
     def end(self) -> int:
