@@ -129,7 +129,7 @@ def test_rouge_l_is_by_the_book() -> None:
 def test_captions_are_reported_by_three_metrics() -> None:
     said = (("A red ball on the grass.", ["a red ball on grass", "red ball in the grass"]), ("", ["two children play"]), ("Two children play outside", ["two children play outside"]))
     rows = pd.DataFrame([{"example_id": f"e{i}", "template": "t", "response": r, "choices": [], "answers": a} for i, (r, a) in enumerate(said)])
-    assert metrics.shown("cider", rows) == ("cider", "bleu_4", "rouge_l") and metrics.shown("exact", rows) == ("exact",)
+    assert metrics.shown("cider", rows) == ("cider", "bleu_4", "rouge_l") and metrics.shown("exact", rows) == ("exact", "equal")
     judged = metrics.judge(rows, "cider")
     bleu, rouge = (metrics.score(judged, name) for name in ("bleu_4", "rouge_l"))
     tokens = [captions.tokens(r) for r, _ in said], [[captions.tokens(a) for a in group] for _, group in said]
