@@ -419,7 +419,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("report", help="tables, figures and the report from what ran here")
     one.add_argument("study", nargs="?", default="smoke", help="the study to report (default: smoke)")
-    one.add_argument("--published", action="store_true", help="make it from the tracked results, whatever ran here")
+    one.add_argument("--published", action="store_true", help="make it from the tracked results, whatever ran here; tables collected here go, and are collected again without this")
     one.set_defaults(call=report)
 
     one = commands.add_parser("rescore", help="score stored answers again with the scorers as they are now; no model is loaded")

@@ -107,8 +107,9 @@ def read(file: Path) -> pd.DataFrame:
 
 def _greatest(lists: pa.ChunkedArray) -> np.ndarray:
     """The place of the greatest number in each list, the first of several; -1 where there is none."""
-    sizes = lists.combine_chunks().value_lengths().fill_null(0).to_numpy().astype(np.int64)
-    flat, found, filled = lists.combine_chunks().flatten().to_numpy(), np.full(len(sizes), -1, dtype=np.int8), np.flatnonzero(sizes)
+    whole = lists.combine_chunks()
+    sizes = whole.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+    flat, found, filled = whole.flatten().to_numpy(), np.full(len(sizes), -1, dtype=np.int8), np.flatnonzero(sizes)
     if len(filled):
         starts = (np.cumsum(sizes) - sizes)[filled]
         owner = np.repeat(np.arange(len(filled)), sizes[filled])

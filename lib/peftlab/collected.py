@@ -315,23 +315,26 @@ def read_base(model: str, origins: dict[str, Any]) -> dict[str, Any] | None:
 
 def read_costs(study: str) -> pd.DataFrame:
     """What tuning the models of a study cost, with their losses, a row per model; no rows where the study is neither collected nor published."""
-    if not any((folder / study / "provenance.json").exists() for folder in (paths.results(), paths.published_results())):
-        return pd.DataFrame()
-    return read_results(study).costs
+    return read_results(study).costs if _kept(study) else pd.DataFrame()
+
+
+def _kept(study: str) -> Path | None:
+    """Where the tables of a study lie: those collected here, else the published ones; None where there are none."""
+    return next((folder for place in (paths.results(), paths.published_results()) if ((folder := place / study) / "provenance.json").exists()), None)
 
 
 def read_results(study: str) -> Results:
     """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
-    for folder in (paths.results() / study, paths.published_results() / study):
-        if (folder / "provenance.json").exists():
-            words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-            scores, costs, texts, named = (
-                pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv", "vocabulary.csv")
-            )
-            origins = json.loads((folder / "provenance.json").read_text())
-            references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
-            return Results(study, folder, scores, costs, references, named, texts, origins)
-    raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
+    folder = _kept(study)
+    if folder is None:
+        raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
+    words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
+    scores, costs, texts, named = (
+        pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv", "vocabulary.csv")
+    )
+    origins = json.loads((folder / "provenance.json").read_text())
+    references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
+    return Results(study, folder, scores, costs, references, named, texts, origins)
 
 
 # ---------------------------------------------------------------- facts

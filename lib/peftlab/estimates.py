@@ -307,11 +307,15 @@ def verdict(difference: stats.Interval) -> str:
     return "not distinguishable" if not difference.excludes_zero else "higher" if difference.mean > 0 else "lower"
 
 
+def _bare(found: Cells, key: tuple[str, str, str, str]) -> pd.DataFrame | None:
+    """The cell of the untouched base that a model's cell is compared with, where it was asked."""
+    return found.get((key[0], "none", "frozen", key[3]))
+
+
 def to_base(predictions: Predictions, *, stage: str = "evaluate") -> pd.DataFrame:
     """Paired differences in points of every tuned model to the untouched base, on the same questions."""
     found = cells(predictions, stage=stage)
-    base = {key: found.get((key[0], "none", "frozen", key[3])) for key in found}
-    return _differences((_named(key), cell, base[key]) for key, cell in found.items() if key[1] != "none" and base[key] is not None)
+    return _differences((_named(key), cell, base) for key, cell in found.items() if key[1] != "none" and (base := _bare(found, key)) is not None)
 
 
 def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -346,10 +350,10 @@ def to_shuffled(predictions: Predictions) -> pd.DataFrame:
     """
     predictions = _once(predictions)
     true, shuffled = cells(predictions), cells(predictions, train_pictures="shuffled")
-    base = {key: true.get((key[0], "none", "frozen", key[3])) for key in true}
 
     def gain(key: tuple[str, str, str, str], cell: pd.DataFrame) -> float | None:
-        return None if base[key] is None else stats.paired(cell, base[key], "question_id").mean
+        base = _bare(true, key)
+        return None if base is None else stats.paired(cell, base, "question_id").mean
 
     return _differences(({**_named(key), "gain": gain(key, true[key]), "control_gain": gain(key, shuffled[key])}, true[key], shuffled[key]) for key in true if key in shuffled)
 
@@ -396,12 +400,13 @@ def by_likelihood(predictions: Predictions) -> Averaged | None:
     if "likeliest" not in rows or not (chosen := (rows["likeliest"] >= 0).to_numpy()).any():
         return None
     numbers, own = _once(predictions).questions
-    right = [[100.0 * (metrics.normalise(choice) in accepted) for choice in choices] for choices, accepted in zip(own["choices"], ({*map(metrics.normalise, a)} for a in own["answers"]))]
-    values = np.full((len(own), max(map(len, right)) or 1), np.nan)
-    for place, earned in enumerate(right):
-        values[place, : len(earned)] = earned
+    sizes = own["choices"].map(len).to_numpy()
+    ends = np.cumsum(sizes)
+    named = [np.eye(size)[place] for size in sizes for place in range(size)]  # each choice of each question, taken for the likeliest
+    each = pd.DataFrame(own[["choices", "answers", "template"]].iloc[np.repeat(np.arange(len(own)), sizes)]).assign(example_id=range(len(named)), response="", likelihoods=named)
+    earned = metrics.judge(each, "likeliest")["value"].to_numpy()
     mine = rows[chosen]
-    return Averaged(mine.assign(value=values[numbers[chosen], mine["likeliest"]], metric="likeliest", outcome="right"))
+    return Averaged(mine.assign(value=earned[(ends - sizes)[numbers[chosen]] + mine["likeliest"]], metric="likeliest", outcome="right"))  # none is unparsed
 
 
 def likeliest(predictions: Predictions) -> pd.DataFrame:
@@ -415,7 +420,7 @@ def likeliest(predictions: Predictions) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     found, shuffled, rows = once.cells(), once.cells(train_pictures="shuffled"), []
     for key, cell in found.items():
-        base = found.get((key[0], "none", "frozen", key[3])) if key[1] != "none" else None
+        base = _bare(found, key) if key[1] != "none" else None
         differences = [stats.paired(cell, other, "question_id") if other is not None else None for other in (base, shuffled.get(key))]
         rows.append({**_named(key), **_score(cell), **_against(differences[0]), **dict(zip(CONTROL, _against(differences[1]).values(), strict=True))})
     return _sorted(rows)[columns] if rows else pd.DataFrame(columns=columns)
@@ -607,24 +612,24 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
     probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
     bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
     for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
-        row = _probed(mine, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
-        row |= _against(stats.paired(_by_question(_affirmed(mine)), bare[model]) if method != "none" and model in bare else None)
+        row = _probed(mine, bare.get(model) if method != "none" else None, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
         rows += [] if method == "none" and row in rows else [row]
     for model, mine in probe.groupby("model", sort=False):
         one = mine[mine["run"] == mine["run"].iloc[0]]
         judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
         by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
-        rows.append({**_probed(judged, model=model, method=None, connector=None, dataset=None), **by_design, **_against(None)})
+        rows.append({**_probed(judged, None, model=model, method=None, connector=None, dataset=None), **by_design})
     return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
 
 
-def _probed(judged: pd.DataFrame, **names: Any) -> dict[str, Any]:
+def _probed(judged: pd.DataFrame, bare: pd.DataFrame | None, **names: Any) -> dict[str, Any]:
+    """The row of one model's probe; `bare` is what the base affirms of absent things, where it is compared with it."""
     seeds = [part for _, part in judged.groupby("seed", sort=False)]
     more = {name: _mean([metrics.score(part, name)["value"] for part in seeds]) for name in metrics.PROBE[1:]}
     absent = _by_question(_affirmed(judged))
     share = _within(_row(stats.interval(absent["value"], absent["picture_id"], absent["asset"])), 100.0)
     more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
-    return {**names, **_score(_by_question(judged)), **more}
+    return {**names, **_score(_by_question(judged)), **more, **_against(None if bare is None else stats.paired(absent, bare))}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -699,8 +704,8 @@ def invented(predictions: Predictions) -> pd.DataFrame:
             row |= _broken(mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & (base["silent"] == 0), "example_id"])])
         found.append(row)
     frame = pd.DataFrame(found).reindex(columns=INVENTED)
-    frame = frame.assign(dataset=frame["dataset"].where(frame["method"] != "none")) if found else frame
-    return style.ordered(frame.drop_duplicates(["tested_on", *ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector")) if found else frame
+    frame = frame.assign(dataset=frame["dataset"].where(frame["method"] != "none"))
+    return style.ordered(frame.drop_duplicates(["tested_on", *ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector"))
 
 
 def _read_captions(whole: pd.DataFrame) -> pd.DataFrame:

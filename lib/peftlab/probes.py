@@ -113,17 +113,19 @@ def _repope(size: int | None, seed: int) -> list[Example]:
 
 
 def _captions(size: int | None, seed: int) -> list[Example]:
-    asked = captions(records.read_examples("scenes", "test"))
-    if size is not None and size > len(asked):
-        raise ValueError(f"probe_size is {size}; there are {len(asked)} test scenes to caption, or None for all")
-    return [asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:size]]
+    return _drawn(captions(records.read_examples("scenes", "test")), size, seed, "test scenes to caption")
 
 
 def _clean_captions(size: int | None, seed: int) -> list[Example]:
     taught = {name for objects in records.read_objects("scenes", "base") for name in objects}
     asked = [e for e in records.read_examples("scenes", "simple") if taught.issuperset(e.objects)]
+    return _drawn(asked, size, seed, "scenes of things whose names are taught")
+
+
+def _drawn(asked: list[Example], size: int | None, seed: int, what: str) -> list[Example]:
+    """The first `size` of a seeded order, all with None; ValueError where there are fewer."""
     if size is not None and size > len(asked):
-        raise ValueError(f"probe_size is {size}; there are {len(asked)} scenes of things whose names are taught, or None for all")
+        raise ValueError(f"probe_size is {size}; there are {len(asked)} {what}, or None for all")
     return [asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:size]]
 
 

@@ -191,11 +191,11 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
         score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
         for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
             key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
-            rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed_each(mine)))
+            rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed(mine)))
         rules, row = {len(rows)}, _lookup(baselines, "baseline", "dataset")
         for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
             mine = [row(name, s["dataset"]) for s in sets]
-            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed_each(mine)))
+            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
         return rows, rules
 
     return _stacked(head, "ll" + "r" * (len(head) - 2), build, scores, averages, baselines)
@@ -212,12 +212,7 @@ def _unit(metric: str) -> str:
 
 
 def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:
-    there = [r for r in rows if r is not None]
-    return f"{number(100 * sum(r['unparsed'] for r in there) / sum(r['n'] for r in there))} %" if there else "–"
-
-
-def _unparsed_each(rows: Sequence[Mapping[str, Any] | None]) -> str:
-    """The share of unparsed answers on each data set, in the order of the columns."""
+    """The share of unparsed answers in each row, in per cent."""
     return " / ".join("–" if r is None else number(100 * r["unparsed"] / r["n"]) for r in rows)
 
 
@@ -241,7 +236,7 @@ def bases_table(frame: pd.DataFrame) -> Table:
             cells = [_estimate(known(dataset, model, k)) for k in kinds]
             once = ["" if i and k not in PICTURED and own.get(k) == cell else cell for k, cell in zip(kinds, cells, strict=True)]
             own |= dict(zip(kinds, cells, strict=True))
-            rows.append((place, *([style.label("model", model)] if several else []), *once, _unparsed([right])))
+            rows.append((place, *([style.label("model", model)] if several else []), *once, f"{_unparsed([right])} %"))
     return Table(tuple(head), tuple(rows), "l" * (1 + several) + "r" * (len(kinds) + 1), frozenset(rules))
 
 
@@ -350,7 +345,7 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
             who = ("Always yes", "–") if always else _who(row)
             rest = [number(row[name]) for name in metrics.PROBE[1:]]
             affirmed = _estimate({"mean": row["affirmed"], "low": row["affirmed_low"], "high": row["affirmed_high"]})
-            rows.append((tuned if tuned != last else "", *who, _estimate(row), affirmed, _change(row), *rest, "–" if always else _unparsed([row])))
+            rows.append((tuned if tuned != last else "", *who, _estimate(row), affirmed, _change(row), *rest, "–" if always else f"{_unparsed([row])} %"))
             last = tuned
         return rows, rules
 
