@@ -131,7 +131,7 @@ def write_study(name: str = "smoke", sets: tuple[str, ...] = STUDY_SETS) -> Path
     pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
     pd.DataFrame(costs).to_csv(folder / "costs.csv", index=False)
     origins = {
-        "study": name, "protocol": [PROTOCOL], "commits": ["0" * 40], "dirty": [False], "python": ["3.11.7"], "systems": ["Linux x86_64"],
+        "study": name, "protocol": [f"{stage} {number}" for stage, number in PROTOCOL.items() if stage != "prepare"], "commits": ["0" * 40], "dirty": [False], "python": ["3.11.7"], "systems": ["Linux x86_64"],
         "processors": ["A made-up CPU <2 cores>"], "cores": [2], "devices": ["cpu"], "packages": {"peft": ["0.21.2"], "torch": ["2.13.0"]},
         "bases": {"pocket-mlp": "ab" * 32}, "data": [{"dataset": d, "stage": s, "digest": "cd" * 32} for d in sets for s in ("evaluate", "finetune")],
         "stages": len(runs) * 3, "seconds": 4321.0, "started": "2026-11-22T05:00:00+00:00",

@@ -63,6 +63,19 @@ def test_what_is_written_comes_back(file: Path) -> None:
     assert list(stored) == answers.SCHEMA.names and stored["likelihoods"].notna().sum() == 4
 
 
+def test_options_come_from_the_answers_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers kept before options were weighed stand first; another stage has them for the same questions."""
+    monkeypatch.setattr(answers, "ROWS", 4)
+    weighed = judged(RUNS[1]).assign(choices=[[]] * 4, options=[["cat", "dog"], ["dog", "cat"], None, ["cat", "ox"]], likelihoods=[[-1.0, -2.0], [-2.0, -1.0], None, [-9.0, -8.0]])
+    with answers.writing(tmp_path / "p.parquet") as written:
+        written.add(judged(RUNS[0]).assign(choices=[[]] * 4), about(RUNS[0]))
+        written.add(weighed, about(RUNS[1]))
+    rows = answers.read(tmp_path / "p.parquet")
+    assert rows["options"].tolist() == [("cat", "dog"), ("dog", "cat"), None, ("cat", "ox")] * 2
+    assert rows["likeliest"].tolist() == [-1, -1, -1, -1, 0, 1, -1, 1]
+    assert rows["choices"].tolist() == [()] * 8
+
+
 def test_a_stage_lies_in_one_row_group(file: Path) -> None:
     groups = [set(group["run"].to_pylist()) for group in answers.row_groups(file)]
     assert sum(len(runs) for runs in groups) == len(RUNS), "a run's answers lie in two"
@@ -71,7 +84,7 @@ def test_a_stage_lies_in_one_row_group(file: Path) -> None:
 
 def test_names_are_categories_numbers_are_ordered_and_lists_are_shared(file: Path) -> None:
     rows = answers.read(file)
-    plain = {"value", "choices", "answers", "objects", "likeliest"}
+    plain = {"value", "choices", "answers", "objects", "options", "likeliest"}
     assert {name for name, kind in rows.dtypes.items() if not isinstance(kind, pd.CategoricalDtype)} == plain
     assert rows["seed"].max() == 3 and (rows["seed"] > 1).sum() == 8 and rows["lr"].isna().sum() == 4
     assert (rows["tested_on"] == rows["dataset"]).all(), "columns of data sets are compared with each other"

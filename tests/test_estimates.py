@@ -562,6 +562,18 @@ def test_the_likeliest_choice_is_scored_as_the_metric_scores_it(published: colle
         assert (row["control"] == pytest.approx(known[*key, "true"] - known[*key, "shuffled"])) if has else pd.isna(row["control"])
 
 
+def test_what_is_kept_by_the_likeliest_option_is_what_is_known(kept: SimpleNamespace) -> None:
+    """Every tuned model names nothing on scenes but weighs the right answer highest; on the other sets it weighs the wrong one highest."""
+    rows = kept.predictions.query("stage == 'evaluate' and train_pictures == 'true' and test_pictures == 'true' and dataset == 'icons_choice'").reset_index(drop=True)
+    options = [("never", said[0]) for said in rows["answers"]]
+    right = rows["tested_on"].eq("scenes") | rows["method"].eq("none")
+    rows = rows.assign(choices=[()] * len(rows), options=pd.Series(options, dtype=object), likeliest=right.astype(int), value=np.where(rows["method"].eq("none"), rows["value"], 0.0))
+    by = estimates.forgetting(estimates.by_likelihood(rows)).set_index(["method", "connector", "part"])
+    assert by.loc[("lora", "tuned", "scenes"), ["mean", "base", "difference"]].tolist() == [100.0, 100.0, 0.0]
+    assert by.loc[("lora", "tuned", "facts"), ["mean", "base", "difference", "verdict"]].tolist() == [0.0, 100.0, -100.0, "lower"]
+    assert estimates.forgetting(rows).set_index(["method", "connector", "part"]).loc[("lora", "tuned", "scenes"), "mean"] == 0
+
+
 def test_without_likelihoods_there_is_no_likeliest_choice(answers: pd.DataFrame) -> None:
     assert estimates.by_likelihood(answers) is None and estimates.likeliest(answers).empty
 

@@ -1,6 +1,7 @@
 """Answers, likelihoods of choices and the loss of text are what one question at a time gives, for every core method."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,26 @@ def test_answers_in_bf16_hardly_depend_on_the_size_of_the_batch(method: str, sur
     assert len(set(given[32])) > 1
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_under_bf16_logits_are_fine_grained_and_the_cache_is_not_larger(name: str, cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, seen = run_of("lora", model=name, precision="bf16"), []
+    model, loaded = loud(run)
+    weigh = inference._likelihoods
+
+    def noted(model: nn.Module, held: Any, following: torch.Tensor, options: list) -> list:
+        seen.append((following, {part.dtype for layer in held.layers for part in (layer.keys, layer.values)}))
+        return weigh(model, held, following, options)
+
+    monkeypatch.setattr(inference, "_likelihoods", noted)
+    asked = drawn(6)
+    before = inference.answer_and_choose(model, loaded, asked, [("one", "two")] * 6, run, max_new_tokens=2)
+    assert all((logits != logits.bfloat16().float()).float().mean() > 0.5 for logits, _ in seen), "logits are rounded to bf16"
+    assert set().union(*(kinds for _, kinds in seen)) == {torch.bfloat16}
+    assert inference.answer_and_choose(model, loaded, asked, [("one", "two")] * 6, run, max_new_tokens=2) == before
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(input_ids=torch.tensor([[5, 6]])).logits.dtype == torch.bfloat16, "training is not as it was"
+
+
 def plainly(model: nn.Module, loaded: Loaded, example: Example, run: Run) -> list[float]:
     """The mean log-probability of each choice's tokens and the end of turn, from a whole pass over prompt and choice."""
     pictures = features.encode(loaded, [example.image])
@@ -120,7 +141,7 @@ def test_likelihoods_of_choices_are_those_of_one_at_a_time(method: str, cache: o
     examples = drawn(24)
     run = run_of(method)
     model, loaded = loud(run)
-    answers, found = inference.answer_and_choose(model, loaded, examples, run, max_new_tokens=5)
+    answers, found = inference.answer_and_choose(model, loaded, examples, [e.choices for e in examples], run, max_new_tokens=5)
     assert answers == inference.answer(model, loaded, examples, run, max_new_tokens=5) and len(set(answers)) > 3
     for example, values in zip(examples, found, strict=True):
         assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
@@ -132,7 +153,7 @@ def test_likelihoods_of_every_family(name: str, cache: object) -> None:
     examples = drawn(6)
     run = run_of("lora", model=name)
     model, loaded = loud(run)
-    for example, values in zip(examples, inference.answer_and_choose(model, loaded, examples, run)[1], strict=True):
+    for example, values in zip(examples, inference.answer_and_choose(model, loaded, examples, [e.choices for e in examples], run)[1], strict=True):
         assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
 
 
@@ -156,7 +177,12 @@ def test_the_passages_are_some_kilobytes_of_named_origin() -> None:
     assert len(passages) == 12 and 4_000 < sum(map(len, passages.values())) < 8_000
 
 
-def test_no_choices_are_no_likelihoods(cache: object) -> None:
-    run = run_of("none")
+def test_what_is_weighed_is_the_options_whatever_the_choices(cache: object) -> None:
+    run, examples = run_of("none"), drawn(3)
     model, loaded = loud(run)
-    assert inference.answer_and_choose(model, loaded, [replace(e, choices=()) for e in drawn(3)], run)[1] == [None] * 3
+    assert inference.answer_and_choose(model, loaded, examples, [()] * 3, run)[1] == [None] * 3
+    others = [("yes", "no"), (), ("one", "two", "twenty-one")]
+    found = inference.answer_and_choose(model, loaded, examples, others, run)[1]
+    assert found[1] is None
+    for example, options, values in zip(examples, others, found, strict=True):
+        assert not options or values == pytest.approx(plainly(model, loaded, replace(example, choices=options), run), abs=1e-4)

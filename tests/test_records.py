@@ -177,7 +177,7 @@ def test_other_data_base_protocol_or_card_make_a_stage_stale(prepared: dict[str,
     assert records.state(RUN, "finetune", {**inputs, "data": "other"}) == "stale"
     assert records.state(RUN, "finetune", {**inputs, "base": "other"}) == "stale"
     with monkeypatch.context() as patch:
-        patch.setattr(records, "PROTOCOL", records.PROTOCOL + 1)
+        patch.setattr(records, "PROTOCOL", {**records.PROTOCOL, "finetune": 9})
         assert records.state(RUN, "finetune", inputs) == "stale"
     with monkeypatch.context() as patch:
         patch.setattr(Run, "resolved", lambda run: {**run.axes(), "lr": 0.5})
@@ -255,10 +255,10 @@ def test_collect_names_at_most_five_missing_stages_and_leaves_the_old_tables(pre
 def test_collect_refuses_stale_and_mixed_stages(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned()
     with monkeypatch.context() as patch:
-        patch.setattr(records, "PROTOCOL", records.PROTOCOL + 1)
+        patch.setattr(records, "PROTOCOL", {**records.PROTOCOL, "finetune": 9})
         other = replace(RUN, seed=1)
         tuned(other)
-    with pytest.raises(ValueError, match=rf"1 of 2 stages are stale: {other.id}/finetune \(protocol {records.PROTOCOL + 1}, now {records.PROTOCOL}\)"):
+    with pytest.raises(ValueError, match=rf"1 of 2 stages are stale: {other.id}/finetune \(protocol 9, now {records.PROTOCOL['finetune']}\)"):
         collect([RUN, other], stages=("finetune",))
     records.write_examples("icons_choice", {"train": [example(9)], "test": [example(10)]})
     with pytest.raises(ValueError, match="stale: .*digest of data"):
@@ -297,6 +297,24 @@ def test_facts_come_back_and_keep_to_one_study(work: Path) -> None:
     collected.write_facts("b", "other", {})
     with pytest.raises(ValueError, match="b holds facts of study 'other', not 'study'"):
         collected.read_facts("study")
+
+
+def test_options_are_the_choices_or_the_answers_of_a_closed_kind(work: Path) -> None:
+    kinds = {"closed": ("red", "blue"), "open": ("one", "two", "three"), "one": ("yes",)}
+    asked = [example(100 * i + n, template=kind, answers=(said[n % len(said)], "also"), choices=()) for i, (kind, said) in enumerate(kinds.items()) for n in range(5)]
+    many = [example(900 + n, template="many", answers=(f"w{n % 25}",), choices=()) for n in range(75)]
+    records.write_examples("icons_choice", {"test": [*asked, *many, example(999, template="closed")]})
+    given = records.options([*asked[:1], example(1, template="closed"), *asked[5:6], *asked[10:11], many[0], example(2, template="never met", choices=())], "icons_choice")
+    assert given == [("blue", "cat", "red"), ("cat", "dog"), (), (), (), ()]
+
+
+def test_what_was_weighed_is_kept_with_its_likelihoods(work: Path) -> None:
+    examples = [example(1), example(2, choices=()), example(3, choices=())]
+    rows = records.predictions(examples, ["cat"] * 3, options=[("cat", "dog"), ("ox", "cat"), ()], likelihoods=[[-1.0, -2.0], [-3.0, -4.0], None])
+    assert rows["options"].tolist() == [None, ["ox", "cat"], None] and rows["likelihoods"].tolist() == [[-1.0, -2.0], [-3.0, -4.0], None]
+    rows = records.predictions(examples[:1], ["cat"], options=[("cat", "dog")], likelihoods=[[-1.0, -2.0]])
+    assert "options" not in rows and "likelihoods" in rows
+    assert not {"options", "likelihoods"} & set(records.predictions(examples, ["cat"] * 3))
 
 
 def test_predictions_refuse_a_missing_answer() -> None:

@@ -361,11 +361,14 @@ def test_forgetting_is_told_by_intervals() -> None:
     base = [row(method="none", part=p, kind=k, quantisation="none", mean=m, difference=None, verdict=None) for p, k, m in (("titles", "seen", 60.0), ("A_S", "mean", 60.0), ("H", "mean", 40.0))]
     change = {"quantisation": "none", "difference": -6.0, "difference_low": -9.0, "difference_high": -3.0, "verdict": "lower"}
     tuned = [row(method=m, part=p, kind="mean", **{**change, **more}) for m, p, more in (("lora", "A_S", {}), ("ia3", "A_S", {"difference": -1.0, "verdict": "not distinguishable"}), ("lora", "H", {"mean": 50.0, "verdict": "higher"}))]
-    said = findings.forgetting({"forgetting": {"parts": [*base, *tuned]}})
+    known = [one | {"verdict": "not distinguishable", "difference": d} for one, d in zip(tuned[:2], (-0.5, -0.7))]
+    said = findings.forgetting({"forgetting": {"parts": [*base, *tuned], "likeliest": known}})
     assert said[0] == "The bare base has 60.0\u00a0% [1.0,\u00a09.0] in the mean of Titles."
     assert said[1].startswith("Of 2 models tuned on Scenes, by that mean, none is higher than the bare base, 1 is lower (LoRA (connector frozen)), and 1 not")
     assert said[2].startswith("Most was lost by LoRA (connector frozen), −6.0 points [−9.0,\u00a0−3.0], least by (IA)³ (connector frozen), −1.0 points")
-    assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[3]
+    assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[5]
+    assert said[3] == "Of 2 models, by the same mean of likeliest choices, where form counts for nothing, none is higher than the bare base, none is lower, and 2 not distinguishable from it."
+    assert said[4].startswith("By that measure most was lost by (IA)³ (connector frozen), −0.7 points")
 
 
 def test_a_sentence_speaks_of_one_model() -> None:
@@ -381,7 +384,7 @@ def test_a_sentence_speaks_of_one_model() -> None:
     assert [s.partition(":")[0] for s in findings.abstract(facts)] == ["Pocket (MLP)", "Pocket (merger)"]
     parts = [row(precision=p, quantisation="none", part="A_S", kind="mean", difference=d, difference_low=d, difference_high=d) for p, d in (("bf16", -1.0), ("fp32", -2.0))]
     parts += [row(precision=p, quantisation="none", part="A_S", kind="mean", method="none", difference=None) for p in ("bf16", "fp32")]
-    told = findings.forgetting({"forgetting": {"parts": parts}})
+    told = findings.forgetting({"forgetting": {"parts": parts, "likeliest": []}})
     assert {s.partition(":")[0] for s in told} == {"bf16", "fp32"} and any(s.startswith("fp32: Most was lost by LoRA (connector frozen), −2.0") for s in told)
 
 
@@ -501,7 +504,7 @@ def test_a_report_of_tracked_results_is_published_alone(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": [0]}, "are of protocol 0"), ({"scored": {"commit": "0", "dirty": True}}, "scored again by uncommitted code"), ({"stages": 1}, "is of other results")],
+    [({"dirty": [True]}, "come from uncommitted code"), ({"dirty": [False, None]}, "come from uncommitted code"), ({"protocol": ["evaluate 1"]}, "are of protocol evaluate 1, the code's is .*evaluate 2"), ({"scored": {"commit": "0", "dirty": True}}, "scored again by uncommitted code"), ({"stages": 1}, "is of other results")],
 )
 def test_publish_refuses_what_cannot_be_traced(project: Path, change: dict[str, Any], message: str) -> None:
     file = paths.results() / "smoke" / "provenance.json"

@@ -17,7 +17,7 @@ ORIGIN = {"commit": pa.string(), "dirty": pa.bool_(), "processor": pa.string(), 
 JUDGED = {"parsed": pa.string(), "outcome": pa.string(), "value": pa.float64(), "metric": pa.string()}  # what a scorer adds to an answer
 GIVEN = {
     **dict.fromkeys(("example_id", "picture_id", "asset", "template"), pa.string()), "phrasing": pa.int64(), "question": pa.string(),
-    "choices": pa.list_(pa.string()), "answers": pa.list_(pa.string()), "response": pa.string(), "objects": pa.list_(pa.string()), "likelihoods": pa.list_(pa.float64()),
+    "choices": pa.list_(pa.string()), "answers": pa.list_(pa.string()), "response": pa.string(), "objects": pa.list_(pa.string()), "options": pa.list_(pa.string()), "likelihoods": pa.list_(pa.float64()),
 }  # fmt: skip
 TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 SETS = ("dataset", "test_dataset", "tested_on")  # columns of data sets' names, which are compared with each other
@@ -89,8 +89,8 @@ def read(file: Path) -> pd.DataFrame:
     """Every answer of a study with its question, what was judged, and every axis: some 80 bytes a row in memory.
 
     Names, texts and numbers of axes are categories, ordered where they are numbers; ``value`` is a number. The lists of a question
-    (choices, answers, objects) are tuples, one for all rows of the question, which is told by tested_on and example_id. Of the likelihoods of
-    choices, which only a scorer needs, the place of the greatest is read: ``likeliest``, the first of several as great, -1 where there are none.
+    (choices, answers, objects, options) are tuples, one for all rows of the question, which is told by tested_on and example_id, from the first that has
+    it. Of the likelihoods of options, which only a scorer needs, the place of the greatest is read: ``likeliest``, the first of several as great, -1 where there are none.
     """
     kinds = pq.read_schema(file)
     with pq.ParquetFile(file, read_dictionary=[part.name for part in kinds if _is_text(part.type)]) as source:
@@ -99,9 +99,14 @@ def read(file: Path) -> pd.DataFrame:
         known = pd.Index(dict.fromkeys(level for name in sets for level in columns[name].categories))
         columns |= {name: columns[name].set_categories(known) for name in sets}
         lists = [part.name for part in kinds if pa.types.is_list(part.type) and part.name != "likelihoods"]
-        columns |= _lists(source, lists, columns["tested_on"], columns["example_id"])
+        places, first = questions(columns["tested_on"], columns["example_id"])
         if "likelihoods" in kinds.names:
             columns["likeliest"] = np.concatenate([_greatest(source.read_row_group(i, columns=["likelihoods"])["likelihoods"]) for i in range(source.num_row_groups)])
+        columns |= _lists(source, [name for name in lists if name != "options"], places, first)
+        if "options" in lists:  # answers kept before there were options stand beside others to the same question
+            weighed = np.flatnonzero(columns["likeliest"] >= 0)[::-1]
+            first[places[weighed]] = weighed
+            columns |= _lists(source, ["options"], places, first)
     return pd.DataFrame({name: columns[name] for name in (*kinds.names, "likeliest") if name in columns}, copy=False)
 
 
@@ -135,20 +140,18 @@ def _column(source: pq.ParquetFile, part: pa.Field) -> Any:
     return pd.Categorical.from_codes(codes, pd.Index(levels), ordered=True)
 
 
-def _lists(source: pq.ParquetFile, names: list[str], tested_on: pd.Categorical, example_id: pd.Categorical) -> dict[str, np.ndarray]:
-    """Columns of lists as tuples, read from the first row of every question."""
-    places, first = questions(tested_on, example_id)
+def _lists(source: pq.ParquetFile, names: list[str], places: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of lists as tuples: `places` is the number of each row's question, `first` the row that each question's are read from."""
     sizes = [source.metadata.row_group(i).num_rows for i in range(source.num_row_groups)]
     ends = np.cumsum(sizes)
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    for i in np.unique(np.searchsorted(ends, first, side="right")) if names else ():
-        here = first[(first >= ends[i] - sizes[i]) & (first < ends[i])] - (ends[i] - sizes[i])
-        table = source.read_row_group(int(i), columns=names)
-        for name in names:
-            found[name] += [None if values is None else tuple(values) for values in table[name].take(pa.array(here)).to_pylist()]
+    group = np.searchsorted(ends, first, side="right")
     shared = {name: np.empty(len(first), dtype=object) for name in names}
-    for name in names:
-        shared[name][:] = found[name]
+    for i in np.unique(group) if names else ():
+        mine = np.flatnonzero(group == i)
+        table = source.read_row_group(int(i), columns=names).take(pa.array(first[mine] - (ends[i] - sizes[i])))
+        for name in names:
+            for place, values in zip(mine, table[name].to_pylist(), strict=True):
+                shared[name][place] = None if values is None else tuple(values)
     return {name: shared[name][places] for name in names}
 
 

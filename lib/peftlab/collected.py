@@ -236,7 +236,7 @@ def _origins(found: Iterable[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
     packages = {name for stamp in stamps for name in stamp.get("packages") or {}}
     data = {(r.tested_on if c["stage"] == "evaluate" else r.dataset if c["stage"] == "finetune" else r.probe, c["stage"]): c["inputs"]["data"] for r, c in found}
     return {
-        "protocol": sorted({content["protocol"] for _, content in found}),
+        "protocol": sorted({f"{content['stage']} {content['protocol']}" for _, content in found}),
         **{plural: _values(stamp.get(name) for stamp in stamps) for plural, name in PLURALS.items()},
         "packages": {name: _values((stamp.get("packages") or {}).get(name) for stamp in stamps) for name in sorted(packages)},
         "bases": {run.model: content["inputs"]["base"] for run, content in found},

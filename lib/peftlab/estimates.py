@@ -13,7 +13,7 @@ from peftlab import answers, datasets, methods, metrics, models, stats, style
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
 HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "keep_every", "quantisation", "train_pictures")
 LEVEL = 95  # per cent: of every interval
-QUESTION = ("example_id", "tested_on", "picture_id", "asset", "template", "answers", "choices")  # what is the question's own
+QUESTION = ("example_id", "tested_on", "picture_id", "asset", "template", "answers", "choices", "options")  # what is the question's own
 CELL = ("model", "method", "connector", "dataset")
 Cells = dict[tuple[str, str, str, str], pd.DataFrame]
 YES_NO = ("presence", "pope", "repope")  # probes by questions of yes or no; a study has one of them
@@ -45,7 +45,8 @@ class Averaged:
         """The number of each row's question, and what is the question's own: a row for each, with its name as ``question_id``."""
         tested_on, example_id = (self.rows[name].astype("category").array for name in ("tested_on", "example_id"))
         numbers, first = answers.questions(tested_on, example_id)
-        own = self.rows[list(QUESTION)].iloc[first].reset_index(drop=True).astype({"picture_id": "category", "asset": "category"})
+        there = self.rows.columns.intersection(QUESTION, sort=False)  # a study made before there were options has none
+        own = self.rows[there].iloc[first].reindex(columns=QUESTION).reset_index(drop=True).astype({"picture_id": "category", "asset": "category"})
         names = [f"{place}:{name}" for place, name in zip(own["tested_on"], own["example_id"])]
         own["question_id"] = pd.Categorical.from_codes(np.arange(len(names)), pd.Index(names, dtype=object))
         return numbers, own
@@ -392,7 +393,7 @@ def _sign(cell: pd.DataFrame) -> int:
 
 
 def by_likelihood(predictions: Predictions) -> Averaged | None:
-    """The answers to questions with choices as though each had named the choice that its model takes for the likeliest; None where that was not measured.
+    """The answers to closed questions as though each had named the option that its model takes for the likeliest; None where that was not measured.
 
     What is lost of the form of answers costs nothing here, so that every estimate made of these tells what is known from how it is put.
     """
@@ -400,9 +401,10 @@ def by_likelihood(predictions: Predictions) -> Averaged | None:
     if "likeliest" not in rows or not (chosen := (rows["likeliest"] >= 0).to_numpy()).any():
         return None
     numbers, own = _once(predictions).questions
+    own = own.assign(choices=[choices or (options if isinstance(options, tuple) else ()) for choices, options in zip(own["choices"], own["options"], strict=True)])
     sizes = own["choices"].map(len).to_numpy()
     ends = np.cumsum(sizes)
-    named = [np.eye(size)[place] for size in sizes for place in range(size)]  # each choice of each question, taken for the likeliest
+    named = [np.eye(size)[place] for size in sizes for place in range(size)]  # each option of each question, taken for the likeliest
     each = pd.DataFrame(own[["choices", "answers", "template"]].iloc[np.repeat(np.arange(len(own)), sizes)]).assign(example_id=range(len(named)), response="", likelihoods=named)
     earned = metrics.judge(each, "likeliest")["value"].to_numpy()
     mine = rows[chosen]
@@ -410,7 +412,7 @@ def by_likelihood(predictions: Predictions) -> Averaged | None:
 
 
 def likeliest(predictions: Predictions) -> pd.DataFrame:
-    """A row per model, method, connector and data set: accuracy of the likeliest choice with interval, n, and two paired differences.
+    """A row per model, method, connector and data set: accuracy of the likeliest option with interval, n, and two paired differences.
 
     ``difference`` is to the untouched base, ``control`` to the same method tuned with shuffled pictures, each with _low, _high and its verdict.
     """

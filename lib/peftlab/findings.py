@@ -208,7 +208,7 @@ def to_shuffled(facts: Facts) -> list[str]:
 
 @_by_model
 def likeliest(facts: Facts) -> list[str]:
-    """Per data set with choices: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
+    """Per data set with closed questions: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
     said, rows = [], facts["main_results"]["likeliest"]
     for dataset in dict.fromkeys(r["dataset"] for r in rows):
         mine = [r for r in rows if r["dataset"] == dataset]
@@ -279,6 +279,11 @@ def forgetting(facts: Facts) -> list[str]:
             said.append(_split(kept, _counted(kept), f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
             most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
             said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
+        known = [r for r in facts["forgetting"]["likeliest"] if r["dataset"] == target and r["quantisation"] == "none" and r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
+        if known:
+            said.append(_split(known, _counted(known), f"Of {many(len(known), 'model', 'models')}, by the same mean of likeliest choices, where form counts for nothing", "the bare base"))
+            most = min(known, key=lambda r: r["difference"])
+            said.append(f"By that measure most was lost by {arm(most)}, {_points(_changed(most))}.")
         both = [r for r in mine if r["part"] == "H" and r["method"] != "none"]
         if both and "H" in base:
             top = max(both, key=lambda r: r["mean"])

@@ -1,7 +1,7 @@
-"""Answers: batched by length, greedy, deterministic; how likely each of a question's choices is; and the loss on plain text."""
+"""Answers: batched by length, greedy, deterministic; how likely each of a question's options is; and the loss on plain text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +16,7 @@ from peftlab.records import Example
 from peftlab.run import Run
 
 BATCH = 64
-CHOSEN = 16  # prompts read at once where their choices are wanted too: a cache for every choice of each
+CHOSEN = 16  # prompts read at once where their options are weighed too: a cache for every option of each
 
 
 def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, max_new_tokens: int = 12) -> list[str]:
@@ -25,59 +25,91 @@ def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
     Prompts are sorted by length and left-padded within a batch, which `generate` masks and numbers around for every method, the
     prefix's tokens included (a test holds this). Raises ValueError on no examples.
     """
-    return answer_and_choose(model, loaded, [replace(e, choices=()) for e in examples], run, max_new_tokens=max_new_tokens)[0]
+    return answer_and_choose(model, loaded, examples, [()] * len(examples), run, max_new_tokens=max_new_tokens)[0]
 
 
 def answer_and_choose(
-    model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, max_new_tokens: int = 12
+    model: nn.Module, loaded: Loaded, examples: Sequence[Example], options: Sequence[tuple[str, ...]], run: Run, *, max_new_tokens: int = 12
 ) -> tuple[list[str], list[list[float] | None]]:
-    """The greedy answer to each example, as `answer` gives it, and how likely the model takes each of its choices to be.
+    """The greedy answer to each example, as `answer` gives it, and how likely the model takes each of its `options` to be (`records.options`).
 
-    A likelihood is the mean log-probability, in nats, of the choice's tokens and the end of turn; None in place of the list for a question
-    without choices. Nothing is generated for it, so that an answer that is known is told from one that is well put. A prompt is read once
-    for both; prompts of one length are read together, which needs no padding before a choice. Raises ValueError on no examples.
+    A likelihood is the mean log-probability, in nats, of the option's tokens and the end of turn; None in place of the list for a question
+    without options. Nothing is generated for it, so that an answer that is known is told from one that is well put. A prompt is read once
+    for both; prompts of one length are read together, which needs no padding before an option. Raises ValueError on no examples.
     """
     if not examples:
         raise ValueError("answer was given no examples")
     pictures = features.encode(loaded, [e.image for e in examples])
     prompts = [pictures.tokens(example.image, example.question) for example in examples]
     answers, likelihoods = [""] * len(examples), [None] * len(examples)
-    model.eval()
-    for places in _batches(examples, [len(prompt["input_ids"]) for prompt in prompts]):
-        inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
-        found = _read(model, loaded, inputs, [examples[p].choices for p in places], run, max_new_tokens)
-        for place, text, values in zip(places, *found, strict=True):
-            answers[place], likelihoods[place] = text, values
+    with _steady(model, loaded, run):
+        for places in _batches(options, [len(prompt["input_ids"]) for prompt in prompts]):
+            inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
+            found = _read(model, loaded, inputs, [options[p] for p in places], max_new_tokens)
+            for place, text, values in zip(places, *found, strict=True):
+                answers[place], likelihoods[place] = text, values
     return answers, likelihoods
 
 
-def _batches(examples: Sequence[Example], lengths: list[int]) -> Iterator[list[int]]:
-    """The places of examples that are read together: without choices of similar length, with choices of the same."""
-    order = sorted(range(len(examples)), key=lengths.__getitem__)
-    several = [(BATCH, [p for p in order if not examples[p].choices])]
-    several += [(CHOSEN, list(same)) for _, same in groupby((p for p in order if examples[p].choices), key=lengths.__getitem__)]
+@contextmanager
+def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
+    """For answering: no dropout, no gradient, products as `run.precision` says; under bf16 what the blocks add up, and the logits, in fp32 all the same.
+
+    A logit of 20 has neighbours 0.125 apart in bf16: answers would tie, and which of them is given would depend on what was read beside it. Keys
+    and values stay in bf16: a cache is no larger. The head is held twice meanwhile.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.no_grad(), loading.autocast(run, device):
+        if run.precision != "bf16":
+            yield
+            return
+        head, inside = loaded.model.get_output_embeddings(), loaded.model.get_submodule(loaded.towers.layer.partition(".{i}")[0].rpartition(".")[0])
+        weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+
+        def logits(_: nn.Module, inputs: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(device.type, enabled=False):
+                return F.linear(inputs[0].to(weight), weight, bias)
+
+        def fine(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return inputs, named | {"inputs_embeds": named["inputs_embeds"].float()}
+
+        hooks = [head.register_forward_hook(logits), inside.register_forward_pre_hook(fine, with_kwargs=True)]
+        turns = [child for name, child in inside.named_children() if "rotary" in name]
+        hooks += [turn.register_forward_hook(lambda _, __, made: tuple(part.bfloat16() for part in made)) for turn in turns]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _batches(options: Sequence[tuple[str, ...]], lengths: list[int]) -> Iterator[list[int]]:
+    """The places of examples that are read together: without options of similar length, with options of the same."""
+    order = sorted(range(len(options)), key=lengths.__getitem__)
+    several = [(BATCH, [p for p in order if not options[p]])]
+    several += [(CHOSEN, list(same)) for _, same in groupby((p for p in order if options[p]), key=lengths.__getitem__)]
     for size, places in several:
         yield from (places[start : start + size] for start in range(0, len(places), size))
 
 
 def _read(
-    model: nn.Module, loaded: Loaded, inputs: dict[str, torch.Tensor], choices: list[tuple[str, ...]], run: Run, max_new_tokens: int
+    model: nn.Module, loaded: Loaded, inputs: dict[str, torch.Tensor], options: list[tuple[str, ...]], max_new_tokens: int
 ) -> tuple[list[str], list[list[float] | None]]:
-    """Answers to a batch of prompts and the likelihoods of their choices, which all of them have or none."""
+    """Answers to a batch of prompts and the likelihoods of their options, which all of them have or none."""
     tokenizer, device, length = loaded.processor.tokenizer, next(model.parameters()).device, inputs["input_ids"].shape[1]
     ends = model.generation_config.eos_token_id
     ends = sorted({loaded.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
-    with torch.no_grad(), loading.autocast(run, device):
-        out = model.generate(
-            **{name: tensor.to(device) for name, tensor in inputs.items()},
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad, return_dict_in_generate=True, output_logits=any(choices),
-        )  # fmt: skip
-        texts = [text.strip() for text in tokenizer.batch_decode(out.sequences[:, length:], skip_special_tokens=True)]
-        if not any(choices):
-            return texts, [None] * len(texts)
-        out.past_key_values.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
-        options = [[[*loaded.tokens(choice), loaded.end] for choice in several] for several in choices]
-        return texts, _likelihoods(model, out.past_key_values, out.logits[0], options)
+    out = model.generate(
+        **{name: tensor.to(device) for name, tensor in inputs.items()},
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad, return_dict_in_generate=True, output_logits=any(options),
+    )  # fmt: skip
+    texts = [text.strip() for text in tokenizer.batch_decode(out.sequences[:, length:], skip_special_tokens=True)]
+    if not any(options):
+        return texts, [None] * len(texts)
+    out.past_key_values.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
+    tokens = [[[*loaded.tokens(option), loaded.end] for option in several] for several in options]
+    return texts, _likelihoods(model, out.past_key_values, out.logits[0], tokens)
 
 
 def _likelihoods(model: nn.Module, cache: Cache, following: torch.Tensor, options: list[list[list[int]]]) -> list[list[float]]:
@@ -120,11 +152,10 @@ def text_loss(model: nn.Module, loaded: Loaded, passages: Mapping[str, str], run
     Passages are read one at a time, so that none depends on another.
     """
     device, found = next(model.parameters()).device, []
-    model.eval()
-    for name, text in passages.items():
-        ids = loaded.processor.tokenizer(loaded.plain(text), return_tensors="pt")["input_ids"].to(device)  # (1, tokens)
-        with torch.no_grad(), loading.autocast(run, device):
+    with _steady(model, loaded, run):
+        for name, text in passages.items():
+            ids = loaded.processor.tokenizer(loaded.plain(text), return_tensors="pt")["input_ids"].to(device)  # (1, tokens)
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-        nats = F.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum")
-        found.append({"passage": name, "nats": nats.item(), "tokens": ids.shape[1] - 1})
+            nats = F.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum")
+            found.append({"passage": name, "nats": nats.item(), "tokens": ids.shape[1] - 1})
     return found

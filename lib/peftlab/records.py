@@ -133,7 +133,7 @@ def _source(dataset: str) -> dict[str, Any]:
         name = file.relative_to(top).as_posix() if file.is_relative_to(top) else file.as_posix()
         digest.update(name.encode() + _content(file, about.st_size, about.st_mtime_ns))
     text = b"".join(file.read_bytes() for file in drawn if file.exists())
-    return {"pack": digest.hexdigest(), "card": repr(card), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL}
+    return {"pack": digest.hexdigest(), "card": repr(card), "code": hashlib.sha256(text).hexdigest(), "protocol": PROTOCOL["prepare"]}
 
 
 READ_WHOLE = 2**26  # bytes: copies of hub repositories are tens of gigabytes
@@ -233,6 +233,21 @@ def read_references(dataset: str) -> pd.DataFrame:
     return pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["example_id", "answers", "objects"])
 
 
+CLOSED = 24  # answers at most of a kind of question whose vocabulary is taken for closed
+
+
+def options(examples: Sequence[Example], dataset: str) -> list[tuple[str, ...]]:
+    """What each example of a prepared data set may be answered with: its choices, else the answers that the whole test set has to its kind of question.
+
+    None (an empty tuple) where these are fewer than two, more than `CLOSED`, or more than half as many as the questions of the kind: an open vocabulary.
+    """
+    digests(dataset)  # raises where the data set is not prepared
+    asked = pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["template", "answers"])
+    first = asked["answers"].str[0]
+    closed = {str(kind): tuple(sorted(set(said))) for kind, said in first.groupby(asked["template"]) if 2 <= said.nunique() <= min(CLOSED, len(said) // 2)}
+    return [e.choices or closed.get(e.template, ()) for e in examples]
+
+
 def read_passages() -> dict[str, str]:
     """The fixed passages of plain text by their name, in the public domain (data/texts/passages.json says whose they are)."""
     return {one["passage"]: one["text"] for one in json.loads((paths.texts() / "passages.json").read_text(encoding="utf-8"))["passages"]}
@@ -312,7 +327,7 @@ def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
     stages = {"finetune": order[:1], "evaluate": order[:2], "probe": ("finetune", "probe")}[stage]
     mine = {f.name for f in fields(run) if f.metadata["stage"] in stages}
     resolved = {k: v for k, v in run.resolved().items() if k in mine}
-    return {"stage": stage, "protocol": PROTOCOL, "resolved": resolved, "inputs": inputs}
+    return {"stage": stage, "protocol": PROTOCOL[stage], "resolved": resolved, "inputs": inputs}
 
 
 def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | None]:
@@ -406,11 +421,13 @@ def open_stage(run: Run, stage: str, *, inputs: dict[str, Any], again: bool = Fa
 PREDICTION_COLUMNS = ("example_id", "picture_id", "asset", "template", "phrasing", "question", "choices", "answers", "response")
 
 
-def predictions(examples: Sequence[Example], responses: Iterable[str], *, likelihoods: Sequence[list[float] | None] | None = None) -> pd.DataFrame:
+def predictions(
+    examples: Sequence[Example], responses: Iterable[str], *, options: Sequence[tuple[str, ...]] = (), likelihoods: Sequence[list[float] | None] = ()
+) -> pd.DataFrame:
     """A row per example: ids, clusters, question, choices and answers (lists), and the raw response.
 
-    Where any picture's objects are known there is a column ``objects``, and with `likelihoods` (of each choice, None for a question
-    without) a column ``likelihoods``: lists too. Answers kept before there were such columns are read as they are.
+    Where any picture's objects are known there is a column ``objects``, where `options` were weighed a column ``likelihoods`` (of each, None for
+    a question without), and where they are no choices of a question a column ``options``: lists too. Answers kept before are read as they are.
     """
     rows = [
         {**{c: getattr(e, c) for c in PREDICTION_COLUMNS[:6]}, "choices": list(e.choices), "answers": list(e.answers), "response": r}
@@ -419,6 +436,9 @@ def predictions(examples: Sequence[Example], responses: Iterable[str], *, likeli
     frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
     if any(e.objects for e in examples):
         frame["objects"] = [list(e.objects) for e in examples]
-    if likelihoods is not None and any(likelihoods):
-        frame["likelihoods"] = pd.Series([found or None for _, found in zip(examples, likelihoods, strict=True)], dtype=object)
+    if any(likelihoods):
+        closed = [() if e.choices else found for e, found in zip(examples, options, strict=True)]
+        for name, lists in (("options", closed), ("likelihoods", likelihoods)):
+            if any(lists):
+                frame[name] = pd.Series([list(found) if found else None for _, found in zip(examples, lists, strict=True)], dtype=object)
     return frame

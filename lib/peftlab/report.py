@@ -338,6 +338,7 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
     "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
     "forgetting_differences": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts"), differences=True),
+    "forgetting_likeliest": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "likeliest"), differences=True),
     "text_table": lambda f, label: tables.text_table(_frame(f, "forgetting", "text")),
     "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
     "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
@@ -391,8 +392,9 @@ def publish(study: str) -> list[Path]:
         raise ValueError(f"results of {study!r} come from uncommitted code: run them again from a clean commit")
     if origins.get("scored", {"dirty": False})["dirty"] is not False:
         raise ValueError(f"results of {study!r} were scored again by uncommitted code: rescore them from a clean commit")
-    if origins["protocol"] != [PROTOCOL]:
-        raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {PROTOCOL}: run them again")
+    now = [f"{stage} {number}" for stage, number in PROTOCOL.items()]
+    if not set(origins["protocol"]) <= set(now):
+        raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {', '.join(now)}: run them again")
     made, drawn = {}, []
     if (results / "predictions.parquet").exists():
         if collected.read_facts(study)["provenance"] != {"study": study, **origins}:

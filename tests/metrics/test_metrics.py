@@ -138,3 +138,7 @@ def test_the_likeliest_choice_is_another_metric_beside_what_was_said() -> None:
     assert metrics.score(rows, "exact")["value"] == pytest.approx(200 / 3)
     with pytest.raises(ValueError, match="no examples with likelihoods"):
         metrics.judge(rows[2:], "likeliest")
+    rows["options"] = pd.Series([None, None, ["bat", "a cat"]], dtype=object)
+    rows["likelihoods"] = pd.Series([[-2.0, -1.0], None, [-0.9, -0.3]], dtype=object)
+    judged = metrics.judge(rows, "likeliest")
+    assert judged["parsed"].tolist() == ["dog", "cat"] and judged["outcome"].tolist() == ["right", "right"]

@@ -87,7 +87,7 @@ def test_it_is_learned_and_answered_as_words(model: str, cache: object) -> None:
     items = training.tokenise(features.encode(one, [PICTURE]), asked, turns=2)
     answers = [label for label in items[0].labels if label != training.IGNORE]
     assert len(items) == 1 and [i for i in answers if i in numbers] == [one.end, one.end]
-    said, likelihoods = inference.answer_and_choose(one.model, one, asked, run, max_new_tokens=2)
+    said, likelihoods = inference.answer_and_choose(one.model, one, asked, [e.choices for e in asked], run, max_new_tokens=2)
     assert len(said) == 2 and all(len(values) == 2 for values in likelihoods)
 
 

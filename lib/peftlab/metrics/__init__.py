@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from peftlab.metrics import captions, chair, rules
@@ -228,8 +229,9 @@ def _ratio(part: str, whole: str) -> Callable[[pd.DataFrame], float | None]:
 
 
 def _likeliest(rows: pd.DataFrame, vocabulary: Sequence[str]) -> list[str | None]:
-    """The choice that the model takes for the most likely, by the stored mean log-probabilities; the first of several as likely."""
-    return [normalise(choices[max(range(len(choices)), key=lambda i: found[i])]) for choices, found in zip(rows["choices"], rows["likelihoods"], strict=True)]
+    """The option that the model takes for the most likely, by the stored mean log-probabilities; the first of several as likely."""
+    weighed = (choices if len(choices) else options for choices, options in zip(rows["choices"], rows.get("options", rows["choices"]), strict=True))
+    return [normalise(options[int(np.argmax(found))]) for options, found in zip(weighed, rows["likelihoods"], strict=True)]
 
 
 def _length(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
