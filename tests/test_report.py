@@ -357,6 +357,23 @@ def test_what_is_kept_has_its_section_and_a_study_without_has_none(built: Path) 
     assert "Forgetting" not in Page(report.build("smoke").html.read_text()).text
 
 
+def facts_of(study: str, *, captioned: bool = False) -> dict[str, Any]:
+    """The facts of a study, as though it had captions of a published set."""
+    facts = collected.read_facts(study)
+    return facts | {"hallucination": facts["hallucination"] | {"invented": [{"tested_on": "coco_captions"}]}} if captioned else facts
+
+
+def test_the_report_says_which_sets_are_its_sources_and_what_is_captioned(built: Path) -> None:
+    assert "The source mean is over the seen sets, without the target" in Page(report.build("smoke").html.read_text()).text
+    for name, more in (("provenance", {"sources": ["scenes", "facts"]}), ("forgetting", {})):
+        file = paths.build() / "facts" / f"{name}.json"
+        facts = json.loads(file.read_text()) | more
+        file.write_text(json.dumps(facts | ({"parts": [row | {"sources": "scenes facts"} for row in facts["parts"]]} if name == "forgetting" else {})))
+    assert report.words(facts_of("smoke"))["captioned"].startswith("Models describe test scenes") and "list of synonyms" in report.words(facts_of("smoke", captioned=True))["captioned"]
+    text = Page(report.build("smoke").html.read_text()).text
+    assert "The source mean is over Scenes and Facts, without the target" in text and "mean of Scenes, Facts" in text and "mean of the seen" not in text
+
+
 def test_forgetting_is_told_by_intervals() -> None:
     base = [row(method="none", part=p, kind=k, quantisation="none", mean=m, difference=None, verdict=None) for p, k, m in (("titles", "seen", 60.0), ("A_S", "mean", 60.0), ("H", "mean", 40.0))]
     change = {"quantisation": "none", "difference": -6.0, "difference_low": -9.0, "difference_high": -3.0, "verdict": "lower"}
