@@ -460,6 +460,8 @@ def test_what_is_read_at_main_keeps_the_commit_that_it_was(files: Path, monkeypa
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
     monkeypatch.setattr(hub, "load_dataset", load)
     published._commit.cache_clear()
+    monkeypatch.setattr(published, "READ", {})
+    assert datasets.revisions("repope") == {}, "what was not read is not asked for"
     records.write_examples("repope", {"test": datasets.load("repope", "test")})
     assert records.read_revisions("repope") == {"MM-Hallu/RePOPE": None}, "a copy here has no commit; its digest tells it"
     shutil.move(paths.hub() / "MM-Hallu", copy)
@@ -469,8 +471,8 @@ def test_what_is_read_at_main_keeps_the_commit_that_it_was(files: Path, monkeypa
     assert records.read_revisions("repope") == {"MM-Hallu/RePOPE": "1" * 40} and records.is_prepared("repope")
     published._commit.cache_clear()
     pinned = datasets.card("textvqa").source.partition("@")[2]
-    assert published.revisions("textvqa") == {"lmms-lab/textvqa": None} and published._commit("lmms-lab/textvqa", pinned) == pinned and len(asked) == 2
-    assert datasets.revisions("scenes") == {} and datasets.revisions("iconqa_txt") == {}
+    assert published._commit("lmms-lab/textvqa", pinned) == pinned and len(asked) == 2, "a commit is not asked for"
+    assert datasets.revisions("scenes") == datasets.revisions("iconqa_txt") == datasets.revisions("textvqa") == {}
 
 
 def test_fewer_than_the_card_says_is_refused(files: Path) -> None:

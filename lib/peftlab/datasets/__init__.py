@@ -239,7 +239,7 @@ def vocabulary(name: str) -> tuple[str, ...]:
 
 
 def revisions(name: str) -> dict[str, str | None]:
-    """The commit of each hub repository that a set's examples are read at, None where they are read from a copy here; empty where there is no repository."""
+    """The commit of each hub repository that a set's examples were read at in this process, None where a copy here was read; empty where none was read."""
     return _told(name, "revisions", {})
 
 

@@ -237,12 +237,16 @@ def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
     hub.disable_progress_bars()
     here = sorted(str(file) for file in folder.glob(pattern))
     try:
-        files = here or f"hf://datasets/{repository}@{_commit(repository, revision)}/{pattern}"
-        table = hub.load_dataset("parquet", data_files=files, split="train", cache_dir=str(paths.cache() / "datasets"))
+        commit = None if here else _commit(repository, revision)
+        table = hub.load_dataset("parquet", data_files=here or f"hf://datasets/{repository}@{commit}/{pattern}", split="train", cache_dir=str(paths.cache() / "datasets"))
+        READ[repository] = commit or READ.get(repository)
     except OSError as error:
         where = f"{repository} at revision {revision}"
         raise FileNotFoundError(f"{pattern} of {where} is neither in {folder} nor to be had from the hub ({error}): put a copy of the repository there") from error
     return table.cast_column("image", hub.Image(decode=False)) if "image" in table.features else table
+
+
+READ: dict[str, str | None] = {}  # by hub repository: the commit that this process read it at, None where only a copy in data/hub was read
 
 
 @cache
@@ -256,14 +260,9 @@ def _commit(repository: str, revision: str) -> str:
 
 
 def revisions(name: str) -> dict[str, str | None]:
-    """The commit that each hub repository of a set is read at; None where all that is read of it lies in data/hub."""
-    about, found = SETS[name], dict[str, str | None]()
-    for number, source in enumerate(datasets.card(name).source.split()):
-        repository, _, revision = source.partition("@")
-        files = [part.files for part in (about.test, about.train, about.validation) if part and part.source == number]
-        here = all(any((paths.hub() / repository).glob(pattern)) for pattern in files)
-        found |= {repository: None if here else _commit(repository, revision)} if revision else {}
-    return found
+    """The commit at which this process read each hub repository of a set, None where it read a copy in data/hub; nothing of what it did not read."""
+    repositories = [source.partition("@")[0] for source in datasets.card(name).source.split()]
+    return {repository: READ[repository] for repository in repositories if repository in READ}
 
 
 def _released(folder: Path, part: Part) -> Table:
