@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab import collected, estimates, findings, methods, metrics, stats, tables
+from peftlab import collected, estimates, figures, findings, methods, metrics, stats, tables
 
 
 @pytest.fixture
@@ -343,6 +343,31 @@ def test_a_seen_target_is_not_among_its_sources_and_means_need_all_sets(kept: Si
     assert estimates.forgetting(kept.predictions[kept.predictions["tested_on"] == kept.predictions["dataset"]]).empty
 
 
+def test_a_study_may_name_the_sets_that_what_is_kept_is_meant_over(kept: SimpleNamespace) -> None:
+    frame = estimates.forgetting(kept.predictions, sources=["titles", "icons_choice", "facts"])
+    plain = estimates.forgetting(kept.predictions)
+    assert (frame.pop("sources") == "titles icons_choice facts").all() and "sources" not in plain
+    mine, usual = (f.set_index(["method", "connector", "part"]) for f in (frame, plain))
+    for key in {(m, c) for m, c, _ in mine.index}:
+        source, target = mine.loc[key].loc[["titles", "facts"], "mean"].mean(), mine.loc[key].loc["A_T", "mean"]
+        assert mine.loc[key].loc[["A_S", "H"], "mean"].tolist() == pytest.approx([source, 2 * source * target / (source + target)]), "the target is none of its sources"
+        assert usual.loc[key].loc["A_S", "mean"] != pytest.approx(source)
+    same = [part for part in mine.index.unique("part") if part not in ("A_S", "H", "O")]
+    pd.testing.assert_frame_equal(mine[mine.index.isin(same, level="part")], usual[usual.index.isin(same, level="part")])
+    with pytest.raises(ValueError, match="A_S is to be over science, on which no model of this study was tested: `sources` in the grid"):
+        estimates.forgetting(kept.predictions, sources=["science"])
+    with pytest.raises(ValueError, match="dataset is 'sciense'; choose one of"):
+        estimates.forgetting(kept.predictions, sources=["sciense"])
+    named = frame.assign(sources="titles icons_choice facts")
+    head = tables.forgetting_table(named).head
+    assert tables.Cell("A_S", "mean of Titles, Icons (choice), Facts") in head and tables.Cell("Facts", "source") in head and tables.Cell("Scenes", "seen") in head
+    assert tables.Cell("A_S", "mean of the seen") in tables.forgetting_table(plain).head
+    facts = {"forgetting": {"parts": named.astype(object).where(named.notna(), None).to_dict("records")}}
+    assert "in the mean of Facts and Titles." in findings.forgetting(facts)[0]
+    drawn = figures.forgetting(named[named["part"].isin(["A_S", "A_T"])])
+    assert "on the source sets" in drawn.get_ylabel() and "on the seen sets" in figures.forgetting(plain[plain["part"].isin(["A_S", "A_T"])]).get_ylabel()
+
+
 def test_the_base_is_that_of_the_same_quantisation_and_the_same_questions(kept: SimpleNamespace) -> None:
     rows = kept.predictions.query("dataset == 'icons_choice' and stage == 'evaluate'")
     packed = rows[rows["method"].isin(["none", "lora"])].assign(quantisation="nf4")
@@ -475,6 +500,55 @@ def test_one_training_probed_after_several_steps_has_a_row_for_each(captioning: 
 def reseeded(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The same models under another seed, which answer some questions otherwise."""
     return rows.assign(seed=seed, run=rows["run"] + f"-{seed}")
+
+
+@pytest.fixture
+def packed(answers: pd.DataFrame) -> pd.DataFrame:
+    """The study, and LoRA on a base in NF4 that says yes to everything; there LoRA answers as it does in full precision."""
+    mine = answers.query("method in ['none', 'lora'] and train_pictures == 'true' and test_pictures == 'true'").assign(quantisation="nf4")
+    yes = mine["method"].eq("none") & mine["stage"].eq("probe")
+    right = mine["answers"].str[0].eq("yes")
+    told = {"response": "yes", "parsed": "yes", "outcome": np.where(right, "right", "wrong"), "value": np.where(right, 100.0, 0.0)}
+    return pd.concat([answers, mine.assign(run="packed-" + mine["run"], **{name: mine[name].where(~yes, said) for name, said in told.items()})], ignore_index=True)
+
+
+def test_a_probe_on_a_quantised_base_is_compared_with_that_base(answers: pd.DataFrame, packed: pd.DataFrame) -> None:
+    frame, plain = estimates.hallucination(packed), estimates.hallucination(answers)
+    assert frame["method"].isna().sum() == 1 and "quantisation" not in plain, "always saying yes needs no base"
+    whole = frame[frame["quantisation"].ne("nf4")].drop(columns="quantisation").reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole[plain.columns], plain)
+    by = frame.set_index(["quantisation", "method", "connector", "dataset"])
+    base, lora = by.loc["nf4"].loc["none"].iloc[0], by.loc["nf4", "lora", "tuned", "scenes"]
+    assert (base["affirmed"], base["yes_rate"], base["mean"]) == (100, 100, 25) and pd.isna(base["difference"])
+    assert lora["affirmed"] == by.loc["none", "lora", "tuned", "scenes"]["affirmed"] and lora["difference"] == pytest.approx(lora["affirmed"] - 100)
+    differences = estimates.to_base(packed, stage="probe").set_index(["quantisation", "method", "connector", "dataset"])
+    assert differences.loc[("nf4", "lora", "tuned", "scenes"), "mean"] == pytest.approx(lora["mean"] - 25) and len(differences) == 22 + 4
+    assert differences.loc["none"]["mean"].tolist() == estimates.to_base(answers, stage="probe")["mean"].tolist()
+    kinds = estimates.by_kind(packed)
+    assert set(kinds["quantisation"]) == {"none", "nf4"} and kinds.query("quantisation == 'nf4' and method == 'none' and kind == 'random'")["mean"].tolist() == [0]
+    assert "quantisation" not in estimates.to_base(packed), "questions on a quantised base are compared by to_full_precision"
+    alone = estimates.hallucination(packed[packed["quantisation"] == "nf4"])
+    assert set(alone["quantisation"].dropna()) == {"nf4"} and len(alone) == 2 * 2 + 1 + 1
+
+
+def test_a_probe_on_a_quantised_base_is_shown_and_told_apart(answers: pd.DataFrame, packed: pd.DataFrame) -> None:
+    frame, plain = estimates.hallucination(packed), estimates.hallucination(answers)
+    table, usual = tables.hallucination_table(frame), tables.hallucination_table(plain)
+    assert [row[1] for row in table.rows if isinstance(row[1], tables.Cell) and row[1].small] == [tables.Cell("LoRA", "NF4 base")] * 4 + [tables.Cell("Untouched base", "NF4 base")]
+    assert len(table.rows) == len(usual.rows) + 5 and table.rows[-1] == usual.rows[-1]
+    assert [row[1].small for row in tables.differences_table(estimates.to_base(packed, stage="probe")).rows].count("NF4 base") == 4
+    drawn = estimates.one_quantisation(frame)
+    pd.testing.assert_frame_equal(drawn.drop(columns="quantisation")[plain.columns], plain)
+    assert estimates.one_quantisation(plain) is plain and set(estimates.one_quantisation(frame[frame["quantisation"].ne("none")])["quantisation"].dropna()) == {"nf4"}
+
+    def facts(rows: pd.DataFrame) -> dict:
+        both = {"scores": estimates.hallucination(rows), "to_base": estimates.to_base(rows, stage="probe")}
+        return {"hallucination": {name: found.astype(object).where(found.notna(), None).to_dict("records") for name, found in both.items()} | {"to_base_tally": estimates.tally(both["to_base"])}}
+
+    said, before = findings.hallucination(facts(packed)), findings.hallucination(facts(answers))
+    assert said[: len(before)] == before, "what is said of full precision does not mix with it"
+    assert said[len(before)].startswith("On a base in NF4: untouched it answers 25.0\u00a0% [") and len(said) == len(before) + 3
+    assert said[-1].startswith("On a base in NF4, of 4 tuned models, by yeses about absent things, every one is lower than that base.")
 
 
 def test_the_probe_of_two_seeds_is_averaged(answers: pd.DataFrame) -> None:

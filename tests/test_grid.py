@@ -70,6 +70,24 @@ WRONG = [
 ]
 
 
+def test_the_sets_that_what_is_kept_is_meant_over_are_among_those_tested(tmp_path: Path) -> None:
+    assert read(tmp_path, GRID).sources == ()
+    grids = GRID.replace("connector: [frozen, tuned]}\n  - {", "connector: [frozen, tuned], test_dataset: [same, titles]}\n  - {", 1).replace("expect: 5", "expect: 9")
+    assert read(tmp_path, f"{grids}sources: [titles, icons_choice]\n").sources == ("titles", "icons_choice")
+    for given, sentence in (
+        ("[tiltes]", "sources names 'tiltes', which is no data set; choose from icons_choice, titles"),
+        ("[titles, facts]", "sources names facts, on which no run of this grid is tested; tested are icons_choice, titles"),
+        ("[titles, titles]", "sources names titles twice"),
+        ("titles", "sources is 'titles'; a list of the data sets"),
+        ("[]", "sources is []; a list of the data sets"),
+    ):
+        with pytest.raises(ValueError) as error:
+            read(tmp_path, f"{grids}sources: {given}\n")
+        assert str(error.value).startswith("mine.yaml: ") and sentence in str(error.value)
+    with pytest.raises(ValueError, match="tested are none: there is no evaluate stage"):
+        read(tmp_path, f"{grids}sources: [titles]\n".replace("[evaluate, finetune]", "[finetune]"))
+
+
 @pytest.mark.parametrize(("old", "new", "sentence"), WRONG)
 def test_a_mistake_is_one_sentence_that_names_the_file(tmp_path: Path, old: str, new: str, sentence: str) -> None:
     assert old in GRID

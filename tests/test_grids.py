@@ -66,6 +66,19 @@ def test_the_forgetting_grid_asks_the_models_of_main_about_what_the_base_has_see
     assert all(task.folder in folders for task in tasks.plan(study) if task.stage == "finetune" or task.run.tested_on == "icons_choice")
 
 
+def test_the_spider_grid_is_of_the_settings_that_are_known_and_is_planned_without_data() -> None:
+    study = grid.read("spider")
+    runs, asked = tuned(study), {(run.method, run.dataset, run.tested_on, run.test_size) for run in study.runs}
+    assert study.sources == ("okvqa", "textvqa", "ocrvqa", "gqa") and {run.dataset for run in runs} == {"flickr30k", "coco_captions"}
+    settings = {(r.model, r.connector, r.layers, r.batch_size, r.train_size, r.steps, r.resolved()["lr"], r.resolved()["connector_lr"]) for r in runs}
+    assert settings == {("llava-1.5-7b", "tuned", 2, 16, 10000, 5 * 10000 // 16, 2e-4, 2e-5)}
+    for method, target in {(run.method, run.dataset) for run in runs}:
+        assert {(name, 2000 if name == "ocrvqa" else None) for name in (target, *study.sources)} == {(name, size) for m, d, name, size in asked if (m, d) == (method, target)}
+    base = {(name, size) for method, _, name, size in asked if method == "none"}
+    assert {(name, size) for method, _, name, size in asked if method != "none"} == base, "each is asked of the base, and once"
+    assert [task.stage for task in tasks.plan(study)].count("finetune") == 10
+
+
 def test_the_hallucination_grid_asks_more_of_the_models_of_main() -> None:
     main, study = grid.read("main"), grid.read("hallucination")
     assert {run.id for run in study.runs} <= {run.id for run in main.runs}, "nothing is tuned again"

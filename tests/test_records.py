@@ -446,6 +446,19 @@ def test_captions_are_read_by_all_names_of_the_scenes_which_the_study_keeps(work
         collected.rescore("study", scorer=metrics)
 
 
+def test_a_study_keeps_the_sets_that_it_names_as_sources_and_where_its_data_came_from(prepared: dict[str, str], cache: Path) -> None:
+    run = replace(RUN, method="none")
+    evaluated(run)
+    plain = json.loads((collect([run], stages=("evaluate",)) / "provenance.json").read_text())
+    assert "sources" not in plain and "revisions" not in plain["data"][0]
+    (paths.prepared() / "icons_choice" / "revisions.json").write_text(json.dumps({"some/where": "a" * 40}))
+    assert records.read_revisions("icons_choice") == {"some/where": "a" * 40} and records.read_revisions("titles") == {}
+    kept = json.loads((collect([run], stages=("evaluate",), sources=("icons_choice",)) / "provenance.json").read_text())
+    assert kept == plain | {"sources": ["icons_choice"], "data": [plain["data"][0] | {"revisions": {"some/where": "a" * 40}}]}
+    collected.rescore("study", scorer=metrics)
+    assert collected.read_results("study").provenance["sources"] == ["icons_choice"]
+
+
 def test_a_probe_reads_what_was_trained_up_to_its_step(prepared: dict[str, str], cache: Path) -> None:
     run = replace(RUN, steps=4, keep_every=2)
     records.write_examples("scenes", {"test": [example(0)]})

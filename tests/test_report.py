@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 import pytest
 import typst
 
@@ -355,6 +356,39 @@ def test_what_is_kept_has_its_section_and_a_study_without_has_none(built: Path) 
     file = paths.build() / "facts" / "forgetting.json"
     file.write_text(json.dumps({**facts, "parts": [], "text": [], "drawn": []}))
     assert "Forgetting" not in Page(report.build("smoke").html.read_text()).text
+
+
+def facts_of(study: str, *, captioned: bool = False) -> dict[str, Any]:
+    """The facts of a study, as though it had captions of a published set."""
+    facts = collected.read_facts(study)
+    return facts | {"hallucination": facts["hallucination"] | {"invented": [{"tested_on": "coco_captions"}]}} if captioned else facts
+
+
+def test_the_report_says_which_sets_are_its_sources_and_what_is_captioned(built: Path) -> None:
+    assert "The source mean is over the seen sets, without the target" in Page(report.build("smoke").html.read_text()).text
+    for name, more in (("provenance", {"sources": ["scenes", "facts"]}), ("forgetting", {})):
+        file = paths.build() / "facts" / f"{name}.json"
+        facts = json.loads(file.read_text()) | more
+        file.write_text(json.dumps(facts | ({"parts": [row | {"sources": "scenes facts"} for row in facts["parts"]]} if name == "forgetting" else {})))
+    assert report.words(facts_of("smoke"))["captioned"].startswith("Models describe test scenes") and "list of synonyms" in report.words(facts_of("smoke", captioned=True))["captioned"]
+    text = Page(report.build("smoke").html.read_text()).text
+    assert "The source mean is over Scenes and Facts, without the target" in text and "mean of Scenes, Facts" in text and "mean of the seen" not in text
+
+
+def test_probes_on_a_quantised_base_and_named_sources_reach_the_report(built: Path) -> None:
+    folder = paths.results() / "smoke"
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    packed = rows.query("method in ['none', 'lora'] and train_pictures == 'true' and stage == 'probe'").assign(quantisation="nf4")
+    pd.concat([rows, packed], ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
+    origins = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps({**origins, "sources": ["titles", "facts"]}))
+    before = (paths.build() / "figures" / "hallucination.svg").read_bytes()
+    for notebook in ("10_main_results", "11_hallucination", "13_forgetting"):
+        perform(notebook)
+    assert (paths.build() / "figures" / "hallucination.svg").read_bytes() == before, "the figure is of full precision"
+    text = Page(report.build("smoke").html.read_text()).text
+    assert text.count("LoRANF4 base") == 4 and text.count("Untouched baseNF4 base") == 1, "a row for each of two states of the connector on two sets"
+    assert "On a base in NF4, of 4 tuned models, by accuracy" in text and "A_Smean of Titles, Facts" in text and "over Titles and Facts, without the target" in text
 
 
 def test_forgetting_is_told_by_intervals() -> None:

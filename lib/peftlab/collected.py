@@ -30,19 +30,19 @@ class Scorer(Protocol):
 
     def score(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> dict[str, Any]: ...
 
-    def shown(self, name: str, predictions: pd.DataFrame) -> tuple[str, ...]: ...
+    def shown(self, name: str, predictions: pd.DataFrame, *, dataset: str = "") -> tuple[str, ...]: ...
 
 
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 
 
-def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate")) -> Path:
+def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate"), sources: Sequence[str] = ()) -> Path:
     """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
     texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; vocabulary.csv: where
-    a metric reads captions by them, the names of all things that the data set's pictures can hold; provenance.json: what made them all.
-    Every row carries every axis, resolved. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
+    a metric reads captions by them, the names of all things that the data set's pictures can hold, a line a thing; provenance.json: what made them all.
+    Every row carries every axis, resolved. `sources` are kept with what made them: the sets that the study's mean of what is kept is over, where it names any. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
@@ -67,7 +67,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
             texts += [{**about, **passage} for passage in content.get("text") or []]
         named = [{"tested_on": dataset, "name": name} for dataset, names in vocabularies.items() for name in names]
-        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named}, _origins(found.values()), study)
+        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named}, _origins(found.values()) | ({"sources": list(sources)} if sources else {}), study)
         if whole:
             pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
     return paths.results() / study
@@ -81,7 +81,7 @@ def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _names(scorer: Scorer, stage: str, tested_on: str, answers: pd.DataFrame) -> tuple[str, ...]:
     """The metrics of a stage's answers; the first judges them."""
-    return scorer.shown(datasets.card(tested_on).metric if stage == "evaluate" else tested_on, answers)
+    return scorer.shown(datasets.card(tested_on).metric, answers, dataset=tested_on) if stage == "evaluate" else scorer.shown(tested_on, answers)
 
 
 def _assessed(scorer: Scorer, answers: pd.DataFrame, names: Sequence[str], whole: pd.DataFrame | None, vocabulary: Sequence[str]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -240,11 +240,17 @@ def _origins(found: Iterable[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
         **{plural: _values(stamp.get(name) for stamp in stamps) for plural, name in PLURALS.items()},
         "packages": {name: _values((stamp.get("packages") or {}).get(name) for stamp in stamps) for name in sorted(packages)},
         "bases": {run.model: content["inputs"]["base"] for run, content in found},
-        "data": [{"dataset": dataset, "stage": stage, "digest": digest} for (dataset, stage), digest in sorted(data.items())],
+        "data": [{"dataset": dataset, "stage": stage, "digest": digest, **_revisions(dataset)} for (dataset, stage), digest in sorted(data.items())],
         "stages": len(found),
         "seconds": float(sum(stamp.get("seconds") or 0 for stamp in stamps)),
         "started": min((s["started"] for s in stamps if s.get("started")), default=None),
     }
+
+
+def _revisions(dataset: str) -> dict[str, Any]:
+    """The commits of the hub repositories that a data set was read at, where it was."""
+    found = records.read_revisions(dataset)
+    return {"revisions": found} if found else {}
 
 
 PLURALS = {"commits": "commit", "dirty": "dirty", "python": "python", "systems": "system", "processors": "processor", "cores": "cores", "devices": "device"}
@@ -300,6 +306,11 @@ class Results:
     def vocabulary(self, tested_on: str) -> tuple[str, ...]:
         """The names of all things that the pictures of a data set or probe can hold; none where that was not kept."""
         return tuple(self.names.loc[self.names["tested_on"] == tested_on, "name"]) if len(self.names) else ()
+
+    @property
+    def vocabularies(self) -> dict[str, tuple[str, ...]]:
+        """`vocabulary` of each data set and probe for which it was kept."""
+        return {name: self.vocabulary(name) for name in dict.fromkeys(self.names.get("tested_on", ()))}
 
 
 def read_base(model: str, origins: dict[str, Any]) -> dict[str, Any] | None:

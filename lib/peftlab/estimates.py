@@ -314,9 +314,13 @@ def _bare(found: Cells, key: tuple[str, str, str, str]) -> pd.DataFrame | None:
 
 
 def to_base(predictions: Predictions, *, stage: str = "evaluate") -> pd.DataFrame:
-    """Paired differences in points of every tuned model to the untouched base, on the same questions."""
-    found = cells(predictions, stage=stage)
-    return _differences((_named(key), cell, base) for key, cell in found.items() if key[1] != "none" and (base := _bare(found, key)) is not None)
+    """Paired differences in points of every tuned model to the untouched base, on the same questions.
+
+    Of a probe those on a quantised base too, each to the base of its own quantisation; there is a column quantisation where any is.
+    """
+    parts = _probes(predictions) if stage == "probe" else [({}, cells(predictions, stage=stage))]
+    pairs = (({**_named(key), **more}, cell, base) for more, found in parts for key, cell in found.items() if key[1] != "none" and (base := _bare(found, key)) is not None)
+    return _differences(pairs).pipe(style.ordered, PROBED)
 
 
 def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -440,16 +444,20 @@ ARM = ["model", "quantisation", "precision", "method", "connector", "dataset"]
 MEANS = ("A_S", "A_T", "H", "O")  # source and target mean, their harmonic and arithmetic mean (Huang et al. 2025)
 
 
-def forgetting(predictions: Predictions) -> pd.DataFrame:
+def forgetting(predictions: Predictions, *, sources: Sequence[str] | None = None) -> pd.DataFrame:
     """What tuning on a data set left of the others: a row per tuned model and part, with the bare base's value and the paired difference to it.
 
     A ``part`` is a data set tested on, or one of `MEANS`: A_S over the seen sets other than the target, A_T on the target, H and O of the
     two; each is given only where all it needs was asked and goes from 0 to 100. ``kind`` is target, seen, unseen or mean. Columns: those
     of `ARM`, mean, low, high, n, clusters, metric, base, difference, difference_low, difference_high, verdict. The base (method none) has
     rows of its own for every target. It is the bare one of the model's own precision and quantisation, whatever run it was asked in.
-    Intervals of H are by the delta method.
+    Intervals of H are by the delta method. With `sources` A_S is over these sets instead of the seen ones, again without the target, and a column
+    ``sources`` names them, parted by blanks. Raises ValueError where one of them is no data set, or was never asked.
     """
     once = _once(predictions)
+    for name in sources or ():
+        if datasets.card(name).name not in set(once.rows["tested_on"].unique()):
+            raise ValueError(f"A_S is to be over {name}, on which no model of this study was tested: `sources` in the grid names sets that are a test_dataset of it")
     right, none = _is(once.rows, stage="evaluate", test_pictures="true", train_pictures="true"), _is(once.rows, method="none")
     bare: dict[tuple[str, ...], list[_Asked]] = {}
     for key, one in _each(once, right & none, [*ARM[:3], "tested_on", "dataset", "test_size"]):
@@ -461,10 +469,11 @@ def forgetting(predictions: Predictions) -> pd.DataFrame:
     for key, asked in tuned.items():
         if set(asked) - {key[-1]}:
             base = {name: _same_questions(one, bare[*key[:3], name]) for name, one in asked.items() if (*key[:3], name) in bare}
-            found += _left(dict(zip(ARM, key)), asked, base, told)
+            found += _left(dict(zip(ARM, key)), asked, base, told, sources or models.card(key[0]).seen)
     if not found:
         return pd.DataFrame(columns=[*ARM, "part", "kind", "mean", "low", "high", "n", "clusters", "metric", "base", *DIFFERENCE])
-    return style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
+    frame = style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
+    return frame.assign(sources=" ".join(sources)) if sources else frame
 
 
 @dataclass(frozen=True)
@@ -497,11 +506,11 @@ def _same_questions(one: _Asked, others: list[_Asked]) -> _Asked:
     return next((other for other in others if np.array_equal(np.sort(other.question), asked)), others[0])
 
 
-def _left(names: dict[str, str], asked: dict[str, _Asked], base: dict[str, _Asked], told: set[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
-    """The rows of one tuned model, and those of the base for the same target that are not yet `told`."""
+def _left(names: dict[str, str], asked: dict[str, _Asked], base: dict[str, _Asked], told: set[tuple[str, ...]], sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of one tuned model, and those of the base for the same target that are not yet `told`; A_S is over `sources` other than the target."""
     target = names["dataset"]
     shares = [name for name, one in asked.items() if metrics.metric(one.metric).is_share]
-    source = [name for name in models.card(names["model"]).seen if name != target]
+    source = [name for name in sources if name != target]
     whole = bool(source) and set(source) <= set(shares)
     parts = {name: ("target" if name == target else group(names["model"], name), [name], "A_T") for name in asked}
     parts |= {"A_S": ("mean", source, "A_S")} if whole else {}
@@ -599,29 +608,61 @@ def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
 
 # ---------------------------------------------------------------- hallucination
 
+PROBED = ("model", "quantisation", "dataset", "method", "connector")  # the order of the rows of a probe
+
+
+def _probes(predictions: Predictions) -> list[tuple[dict[str, str], Cells]]:
+    """The cells of the probe by quantisation of the base, full precision first; where any is quantised, the level as a column."""
+    once = _once(predictions)
+    found = {level: mine for level in ("none", *methods.QUANTISED) if (mine := once.cells("probe", quantisation=level))}
+    return [({"quantisation": level} if set(found) != {"none"} else {}, mine) for level, mine in found.items()]
+
+
+def one_quantisation(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a figure can hold together: those on a base in full precision, or of the first level that there is, and those of no base."""
+    if "quantisation" not in frame:
+        return frame
+    level = next((level for level in style.order("quantisation") if level in set(frame["quantisation"])), None)
+    return frame[frame["quantisation"].isna() | (frame["quantisation"] == level)].reset_index(drop=True)
+
 
 def hallucination(predictions: Predictions) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
     ``affirmed`` is the share of questions about absent things that got a yes, with its interval, and ``difference`` the paired one to the
     untouched base on them: what is hallucinated, where accuracy also falls by denying what is there or by losing the form.
-    The untouched base is one row (data set None), and always answering yes another (method None). Of several seeds the answers are averaged by question, and
+    The untouched base is one row (data set None), and always answering yes another (method None). Where bases are quantised there is a column
+    quantisation (None where yes is always said); each has its own row, which models on it are compared with. Of several seeds the answers are averaged by question, and
     precision, recall, F1 and yes rate are the means of those of each seed, None where one has none. Raises ValueError where a model's rows mix levels of another axis.
     """
-    cells(predictions, stage="probe")  # refuses what is no one comparison
-    whole, rows = _rows(predictions), []
-    right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation="none")
-    probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
+    whole, rows, always = _rows(predictions), [], {}
+    for more, _ in _probes(predictions):  # refuses what is no one comparison
+        right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation=more.get("quantisation", "none"))
+        probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
+        rows += _models(probe, more)
+        for model, mine in probe.groupby("model", sort=False):
+            always.setdefault(model, _always(mine, model=model, **dict.fromkeys(more)))
+    rows += always.values()
+    return pd.DataFrame(rows).pipe(style.ordered, PROBED) if rows else pd.DataFrame()
+
+
+def _models(probe: pd.DataFrame, more: dict[str, str]) -> list[dict[str, Any]]:
+    """A row for each model that was probed on bases of one precision and quantisation."""
+    rows: list[dict[str, Any]] = []
     bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
     for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
-        row = _probed(mine, bare.get(model) if method != "none" else None, model=model, method=method, connector=connector, dataset=None if method == "none" else dataset)
+        names = {"model": model, "method": method, "connector": connector, "dataset": None if method == "none" else dataset, **more}
+        row = _probed(mine, bare.get(model) if method != "none" else None, **names)
         rows += [] if method == "none" and row in rows else [row]
-    for model, mine in probe.groupby("model", sort=False):
-        one = mine[mine["run"] == mine["run"].iloc[0]]
-        judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
-        by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
-        rows.append({**_probed(judged, None, model=model, method=None, connector=None, dataset=None), **by_design})
-    return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
+    return rows
+
+
+def _always(probe: pd.DataFrame, **names: Any) -> dict[str, Any]:
+    """The row of always saying yes to the questions of the first run."""
+    one = probe[probe["run"] == probe["run"].iloc[0]]
+    judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
+    by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
+    return {**_probed(judged, None, method=None, connector=None, dataset=None, **names), **by_design}
 
 
 def _probed(judged: pd.DataFrame, bare: pd.DataFrame | None, **names: Any) -> dict[str, Any]:
@@ -652,13 +693,13 @@ def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_kind(predictions: Predictions) -> pd.DataFrame:
-    """Accuracy of the probe per kind of thing asked about (template), model, method, connector and data set tuned on."""
+    """Accuracy of the probe per kind of thing asked about (template), model, method, connector and data set tuned on, and quantisation where any is."""
     rows = []
-    for key, cell in cells(predictions, stage="probe").items():
+    for more, (key, cell) in ((more, one) for more, found in _probes(predictions) for one in found.items()):
         for kind, part in cell.groupby("template", sort=False):
-            row = {**_named(key), **_score(part), "kind": kind} | ({"dataset": None} if key[1] == "none" else {})
+            row = {**_named(key), **more, **_score(part), "kind": kind} | ({"dataset": None} if key[1] == "none" else {})
             rows += [] if key[1] == "none" and row in rows else [row]
-    return pd.DataFrame(rows).pipe(style.ordered, ("model", "dataset", "method", "connector")) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).pipe(style.ordered, PROBED) if rows else pd.DataFrame()
 
 
 CAPTIONS = ("scene_captions", "clean_captions")  # probes by captions of scenes
@@ -672,8 +713,10 @@ INVENTED = [
 ]  # fmt: skip
 
 
-def invented(predictions: Predictions) -> pd.DataFrame:
+def invented(predictions: Predictions, *, vocabularies: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
     """Captions of scenes that name what is not there: a row per probe (`CAPTIONS`, as ``tested_on``), model and number of steps taken when it was probed.
+
+    With `vocabularies`, by data set (`collected.Results.vocabularies`), the captions that models gave as answers are read too where a set has one.
 
     ``mean`` is CHAIR-s with its interval; ``difference`` the paired one to the bare base of the same precision. Beside it stand CHAIR-i, the share
     of the things there that are named, the length in words and the share of captions that name nothing (``silent``), each with its interval, and
@@ -684,7 +727,7 @@ def invented(predictions: Predictions) -> pd.DataFrame:
     Several seeds are averaged by picture, CHAIR-i and the share of things named taken over the captions of all; the base is without an error where it is so
     under each. Raises ValueError where a row's captions mix levels of another axis, or where a picture is captioned twice under one seed.
     """
-    rows = _read_captions(_rows(predictions))
+    rows = _read_captions(_rows(predictions), vocabularies or {})
     if rows.empty:
         return pd.DataFrame(columns=INVENTED)
     captions, places = Averaged(rows).average(np.ones(len(rows), dtype=bool), ["tested_on", *ARM, "taken"], also=(*MENTIONS, "words", "silent"))
@@ -710,11 +753,16 @@ def invented(predictions: Predictions) -> pd.DataFrame:
     return style.ordered(frame.drop_duplicates(["tested_on", *ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector"))
 
 
-def _read_captions(whole: pd.DataFrame) -> pd.DataFrame:
+def _read_captions(whole: pd.DataFrame, vocabularies: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The captions among a study's answers: ``taken``, the steps when the model was probed, `MENTIONS`, ``words``, and ``silent``, 100 where nothing is named."""
     right = _is(whole, stage="probe", train_pictures="true") & whole["tested_on"].isin(CAPTIONS).to_numpy(dtype=bool)
-    names = dict.fromkeys([*QUESTION, *ARM, *HELD, "probe_step", "seed", "metric", "objects", "response", *answers.JUDGED])
-    rows = _plain(whole, right, list(names))
+    names = list(dict.fromkeys([*QUESTION, *ARM, *HELD, "probe_step", "seed", "metric", "objects", "response", *answers.JUDGED]))
+    parts = [_plain(whole, right, names)]
+    for name in (name for name in metrics.BESIDE if name in vocabularies):  # judged by another metric: again by what they name, run by run
+        right = _is(whole, stage="evaluate", train_pictures="true", test_pictures="true", tested_on=name)
+        mine = _plain(whole, right, [*names, "run", "test_size"]).assign(probe_step=np.nan)
+        parts += [metrics.judge(one, "chair_s", vocabulary=vocabularies[name]) for _, one in mine.groupby(["run", "test_size"], sort=False, dropna=False)]
+    rows = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     if rows.empty:
         return rows
     taken = pd.to_numeric(rows["probe_step"]).fillna(rows["steps"]).astype(int) if "probe_step" in rows else rows["steps"]  # of one training, probed after several steps

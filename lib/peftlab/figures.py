@@ -84,7 +84,7 @@ def to_shuffled(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def hallucination(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """A block per data set tuned on, a row per method: accuracy of the probe with its interval.
 
-    `frame` is `estimates.hallucination`'s: the untouched base and always saying yes are vertical lines through every block.
+    `frame` is `estimates.hallucination`'s, of one quantisation: the untouched base and always saying yes are vertical lines through every block.
     """
     ax = _blocks(frame[frame["dataset"].notna()], ax)
     lines = [(frame["method"] == "none", "--", "untouched base"), (frame["method"].isna(), ":", "always yes")]
@@ -124,7 +124,7 @@ def _cost(frame: pd.DataFrame, ax: Axes) -> None:
 
 @style.styled
 def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """What is kept against what is learned: the mean of the seen sets (A_S) over the score on the target (A_T), a point per tuned model.
+    """What is kept against what is learned: the mean of the seen sets, or of the study's own sources (A_S), over the score on the target (A_T), a point per tuned model.
 
     `frame` is `estimates.forgetting`'s, of one target. Dashed lines are the bare base: above and right of both, nothing was lost and something won.
     Of several models or precisions each has axes of its own, of which the first are returned.
@@ -143,7 +143,7 @@ def _forgetting(frame: pd.DataFrame, ax: Axes) -> None:
         one = {"method": method, "connector": connector}
         _point(ax, one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}, "x", "mean", vertical=True)
         _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False)
-    ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel="Mean score on the seen sets (%), 95 % interval")
+    ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel=f"Mean score on the {'source' if 'sources' in frame else 'seen'} sets (%), 95 % interval")
     ax.grid(True)
 
 

@@ -268,14 +268,15 @@ def to_full_precision(facts: Facts) -> list[str]:
 
 @_by_precision
 def forgetting(facts: Facts) -> list[str]:
-    """Per target: what tuning left of the seen sets, by their mean, which model keeps and which loses most, and the best harmonic mean."""
+    """Per target: what tuning left of the seen sets (or of those that the study names), by their mean, which model keeps and which loses most, and the best harmonic mean."""
     said, rows = [], facts["forgetting"]["parts"]
     for target in dict.fromkeys(r["dataset"] for r in rows):
         mine = [r for r in rows if r["dataset"] == target and r["quantisation"] == "none"]
         kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
         base = {r["part"]: r for r in mine if r["method"] == "none"}
         if kept:
-            said.append(f"The bare base has {_share(base['A_S'])} in the mean of {listed(sorted(style.label('dataset', r['part']) for r in base.values() if r['kind'] == 'seen'))}.")
+            over = [name for name in kept[0]["sources"].split() if name != target] if "sources" in kept[0] else [r["part"] for r in base.values() if r["kind"] == "seen"]
+            said.append(f"The bare base has {_share(base['A_S'])} in the mean of {listed(sorted(style.label('dataset', name) for name in over))}.")
             said.append(_split(kept, _counted(kept), f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
             most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
             said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
@@ -313,8 +314,8 @@ def text_forgetting(facts: Facts) -> list[str]:
 def hallucination(facts: Facts) -> list[str]:
     """The base's probe, who differs from it, and the widest change of the inclination to say yes."""
     probe = facts["hallucination"]
-    base = [r for r in probe["scores"] if r["method"] == "none"]
-    tuned = [r for r in probe["scores"] if r["method"] not in ("none", None)]
+    base = [r for r in probe["scores"] if r["method"] == "none" and _whole(r)]
+    tuned = [r for r in probe["scores"] if r["method"] not in ("none", None) and _whole(r)]
     always = [r for r in probe["scores"] if r["method"] is None]
     said = [f"The untouched base answers {_share(r)} of the probe right (n\u00a0=\u00a0{number(r['n'], 0)}) and says yes to {number(r['yes_rate'])} %." for r in base[:1]]
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
@@ -326,6 +327,23 @@ def hallucination(facts: Facts) -> list[str]:
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
         said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
+    return said + _packed(probe)
+
+
+def _whole(row: Row) -> bool:
+    """Whether a row of the probe is on a base in full precision, or on none."""
+    return row.get("quantisation", "none") in ("none", None)
+
+
+def _packed(probe: dict[str, Any]) -> list[str]:
+    """Per quantisation of the base: what the probe found of it, and who differs from it, by accuracy and by what is affirmed of absent things."""
+    said = []
+    for level in dict.fromkeys(r["quantisation"] for r in probe["scores"] if not _whole(r)):
+        mine, compared = ([r for r in rows if r["quantisation"] == level] for rows in (probe["scores"], probe["to_base"]))
+        on = f"On a base in {style.label('quantisation', level)}"
+        said += [f"{on}: untouched it answers {_share(r)} of the probe right." for r in mine if r["method"] == "none"]
+        for rows, how in ((compared, "accuracy"), ([r for r in mine if r["difference"] is not None], "yeses about absent things")):
+            said += [_split(rows, _counted(rows), f"{on}, of {many(len(rows), 'tuned model', 'tuned models')}, by {how}", "that base")] if rows else []
     return said
 
 
@@ -336,8 +354,8 @@ MUCH = 10  # points by which the share of captions that name nothing must differ
 def invented(facts: Facts) -> list[str]:
     """Captions of the base that name what is not there, who differs from it, who stopped naming things, and the shares where the base made no error."""
     rows = [r for r in facts["hallucination"]["invented"] if r["quantisation"] == "none"]
-    simple, whole = ([r for r in rows if r["tested_on"] == name] for name in ("clean_captions", "scene_captions"))
-    said, asked = [], whole or simple
+    simple, whole, published = ([r for r in rows if r["tested_on"] in names] for names in (("clean_captions",), ("scene_captions",), tuple(metrics.BESIDE)))
+    said, asked = [], whole or simple or published
     base, tuned = [r for r in asked if r["method"] == "none"], [r for r in asked if r["method"] != "none" and r["difference"] is not None]
     said += [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
     if tuned:
@@ -346,7 +364,7 @@ def invented(facts: Facts) -> list[str]:
     if silent and base:
         each = listed(f"{arm(r)} after {many(r['steps'], 'step', 'steps')}, {number(r['silent'])}\u00a0%" for r in silent)
         said.append(f"A caption that names nothing cannot err, so these shares are no merit by themselves: the base names nothing in {number(base[0]['silent'])}\u00a0% of its captions, {each}.")
-    return said + _clean([r for r in simple or whole if r["clean"] is not None])
+    return said + _clean([r for r in simple or whole or published if r["clean"] is not None])
 
 
 def _clean(rows: Sequence[Row]) -> list[str]:
@@ -382,19 +400,18 @@ def unchanged(facts: Facts) -> list[str]:
     return said
 
 
-@_by_model
-def probe_to_base(facts: Facts) -> list[str]:
-    """Per data set: which tuned models differ from the untouched base in the probe."""
-    probe, said = facts["hallucination"], []
-    for d, counts in probe["to_base_tally"].items():
-        rows = [r for r in probe["to_base"] if r["dataset"] == d]
-        said.append(_split(rows, counts, f"Of {many(counts['all'], 'model', 'models')} tuned on {style.label('dataset', d)}", "the base"))
+def probe_to_base(facts: Facts, *, only: str | None = None) -> list[str]:
+    """Per data set (of one, with `only`): which models tuned on it differ from the untouched base in the probe."""
+    found, said = [r for r in facts["hallucination"]["to_base"] if _whole(r)], []
+    for d in dict.fromkeys(r["dataset"] for r in found if only in (None, r["dataset"])):
+        rows = [r for r in found if r["dataset"] == d]
+        said.append(_split(rows, _counted(rows), f"Of {many(len(rows), 'model', 'models')} tuned on {style.label('dataset', d)}", "the base"))
     return said
 
 
 def affirmed(facts: Facts, *, only: str | None = None) -> list[str]:
     """Which models (tuned on one data set, with `only`) say yes more often than the base to things that are not there: hallucination in the strict sense."""
-    rows = facts["hallucination"]["scores"]
+    rows = [r for r in facts["hallucination"]["scores"] if _whole(r)]
     said = [
         f"A yes about an absent thing is a hallucination in the strict sense: the base gives one to {_share({'mean': r['affirmed'], 'low': r['affirmed_low'], 'high': r['affirmed_high']})} of {number(r['absent'], 0)} such questions."
         for r in rows if r["method"] == "none"
@@ -473,8 +490,7 @@ def abstract(facts: Facts) -> list[str]:
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
     found = best(facts)[:1] + above_chance(facts)[:1] + (likeliest(facts)[:2] if any(r["dataset"] == first for r in facts["main_results"]["likeliest"]) else []) + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
     if "hallucination" in facts:
-        tuned_on = dict(zip(facts["hallucination"]["to_base_tally"], probe_to_base(facts), strict=True))
-        found += hallucination(facts)[:1] + [said for name, said in tuned_on.items() if name == first] + affirmed(facts, only=first)
+        found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 

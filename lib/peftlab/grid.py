@@ -9,21 +9,23 @@ from typing import Any
 
 import yaml
 
-from peftlab import paths
+from peftlab import datasets, paths
 from peftlab.run import Run
 
 STAGES = ("finetune", "evaluate", "probe")
-KEYS = ("study", "why", "stages", "expect", "base", "grids", "exclude")
+KEYS = ("study", "why", "stages", "expect", "base", "grids", "exclude", "sources")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a grid file declares: its name, its question, the stages asked of each run, and the runs."""
+    """What a grid file declares: its name, its question, the stages asked of each run, the runs, and the tested sets that the mean of what is kept (A_S)
+    is over; none: those that the base has seen."""
 
     name: str
     why: str
     stages: tuple[str, ...]
     runs: tuple[Run, ...]
+    sources: tuple[str, ...] = ()
 
 
 def read(name_or_path: str | Path) -> Study:
@@ -71,7 +73,20 @@ def _study(content: Any) -> Study:
     kept = _excluded(combinations, content.get("exclude") or [])
     runs = tuple(dict.fromkeys(_run(c) for c in kept))  # a union: what two grids share is there once
     _require(len(runs) == expect, f"the grid has {len(runs)} runs, but expect says {expect}")
-    return Study(name, " ".join(why.split()), tuple(s for s in STAGES if s in stages), runs)
+    return Study(name, " ".join(why.split()), tuple(s for s in STAGES if s in stages), runs, _sources(content, stages, runs))
+
+
+def _sources(content: dict[str, Any], stages: list[str], runs: tuple[Run, ...]) -> tuple[str, ...]:
+    """The data sets named as sources: each must be tested."""
+    if "sources" not in content:
+        return ()
+    given, tested = content["sources"], {run.tested_on: None for run in runs} if "evaluate" in stages else {}
+    _require(isinstance(given, list) and given, f"sources is {given!r}; a list of the data sets that the mean of what is kept (A_S) is over, or no such key")
+    for name in given:
+        _require(name in datasets.names(), f"sources names {name!r}, which is no data set; choose from {', '.join(tested) or 'those that are tested: none is'}")
+        _require(name in tested, f"sources names {name}, on which no run of this grid is tested; tested are {', '.join(tested) or 'none: there is no evaluate stage'}")
+        _require(given.count(name) == 1, f"sources names {name} twice")
+    return tuple(given)
 
 
 def _combinations(base: Any, grids: Any) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,9 @@ SPLITS = ("base", "train", "validation", "test")
 PICTURES = ("true", "shuffled", "blank")
 CHECKPOINT = ".checkpoint.safetensors"
 DRAWING = ("pictures", "questions", "icons", "knowledge", "maps")  # modules that the sets drawn from the pack are made by, beside their own
+READING = ("rows", "metrics/chair")  # and those that published sets and a user's own are read by
+VOCABULARY = "vocabulary.json"  # of a prepared data set whose pictures' things have more names than their own
+REVISIONS = "revisions.json"  # of one that was read from hub repositories: the commit of each
 PROBED = "scenes"  # the data set whose test pictures are probed, by all probes but those that bring pictures of their own
 PROBED_SPLIT = {"clean_captions": "simple"}  # by probe: the split whose pictures are probed, where that is not the test
 
@@ -85,6 +88,9 @@ def write_examples(dataset: str, splits: dict[str, Iterable[Example]]) -> dict[s
     (temporary / "digests.json").write_text(json.dumps(digests, indent=1))
     (temporary / "ids.json").write_text(json.dumps(drawn, indent=1))
     (temporary / "source.json").write_text(json.dumps(_source(dataset), indent=1))
+    for file, content in ((VOCABULARY, datasets.vocabulary(dataset)), (REVISIONS, datasets.revisions(dataset))):
+        if content:
+            (temporary / file).write_text(json.dumps(content, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return digests
@@ -126,7 +132,7 @@ def is_prepared(dataset: str) -> bool:
 def _source(dataset: str) -> dict[str, Any]:
     """What prepared examples depend on: the content of the pack or of a user's files, the card, the code that draws or reads them, the protocol."""
     digest, code, card = hashlib.sha256(), Path(datasets.__file__).parent, datasets.card(dataset)
-    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (("rows",) if card.module else DRAWING))]
+    drawn = [code / f"{card.module or dataset}.py", *(code.parent / f"{name}.py" for name in (READING if card.module else DRAWING))]
     top = paths.pack() if card.source == datasets.PACK else paths.root()
     for file in datasets.files(dataset):
         about = file.stat()
@@ -154,6 +160,12 @@ def digests(dataset: str) -> dict[str, str]:
     if not file.exists():
         raise FileNotFoundError(f"{dataset} is not prepared: run notebooks/01_prepare_data.ipynb with dataset = {dataset!r}")
     return json.loads(file.read_text())
+
+
+def read_revisions(dataset: str) -> dict[str, str | None]:
+    """The commit of each hub repository that a prepared data set was read at (`datasets.revisions`); empty where it came from none, or is not prepared."""
+    file = paths.prepared() / dataset / REVISIONS
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def read_examples(dataset: str, split: str, *, size: int | None = None, seed: int = 0, pictures: Collection[str] | None = None) -> list[Example]:
@@ -217,7 +229,12 @@ def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
 
 
 def read_vocabulary(dataset: str) -> tuple[str, ...]:
-    """The names of all things that the pictures of a prepared data set hold, in any of its splits, sorted; none where no picture's things are known."""
+    """What captions of a prepared data set's pictures can name, a line a thing, as `metrics.judge` reads it; none where no picture's things are known.
+
+    The list of synonyms that the set came with, else the names of all things that its pictures hold, in any of its splits, sorted.
+    """
+    if (file := paths.prepared() / dataset / VOCABULARY).exists():
+        return tuple(json.loads(file.read_text(encoding="utf-8")))
     return tuple(sorted({name for split in digests(dataset) for objects in read_objects(dataset, split) for name in objects}))
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pypandoc
 import typst
 
-from peftlab import blocks, collected, findings, methods, paths, provenance, records, style, tables
+from peftlab import blocks, collected, findings, methods, metrics, paths, provenance, records, style, tables
 from peftlab.blocks import Block, Card, Figure, Gallery, Heading, Listing, Paragraph, Span, Tabular, plain
 from peftlab.findings import FINDINGS, Facts
 from peftlab.run import PROTOCOL
@@ -269,9 +269,17 @@ def words(facts: Facts) -> dict[str, str]:
         "bases": findings.many(len(design["models"]), "untouched model", "untouched models"),
         "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
         "level": number(design["level"], 0),
+        "captioned": CAPTIONED[any(r["tested_on"] in metrics.BESIDE for r in facts.get("hallucination", {}).get("invented", []))],
+        "sources": findings.listed(style.label("dataset", name) for name in origins["sources"]) if origins.get("sources") else "the seen sets",
         "cost_group": facts.get("cost", {}).get("group", ""),
         "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
     }  # fmt: skip
+
+
+CAPTIONED = {  # what is described, and when a caption errs, by whether published pictures are among it
+    False: "Models describe test scenes whose things are known exactly; a caption errs that names one of the data set's things which is not there, by its own name",
+    True: "Models describe pictures whose things are known; a caption errs that names one which is not there, by its own name or, of a published set's things, by one of a list of synonyms",
+}
 
 
 def _bases(bases: dict[str, dict[str, Any] | None]) -> str:

@@ -137,9 +137,9 @@ def _who(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _on(row: Mapping[str, Any]) -> tuple[Cell, str]:
-    """As `_who`, with the base's quantisation below the method where it is not full precision."""
-    name, state = _who(row)
-    return Cell(name, "" if row["quantisation"] == "none" else f"{style.label('quantisation', row['quantisation'])} base"), state
+    """As `_who`, with the base's quantisation below the method where the row names one and it is not full precision."""
+    (name, state), level = _who(row), row.get("quantisation", "none")
+    return Cell(name, "" if level == "none" else f"{style.label('quantisation', level)} base"), state
 
 
 def _estimate(row: Mapping[str, Any] | None) -> Cell:
@@ -252,7 +252,7 @@ def differences_table(frame: pd.DataFrame) -> Table:
             place = style.label("dataset", row["dataset"])
             rules |= {i} if last not in (None, place) else set()
             sign = "+" if row["mean"] > 0 else ""
-            rows.append((place if place != last else "", *_who(row), sign + number(row["mean"]), bounds(row["low"], row["high"]), number(row["n"], 0), row["verdict"]))
+            rows.append((place if place != last else "", *_on(row), sign + number(row["mean"]), bounds(row["low"], row["high"]), number(row["n"], 0), row["verdict"]))
             last = place
         return rows, rules
 
@@ -282,13 +282,16 @@ def likeliest_table(frame: pd.DataFrame) -> Table:
 def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
     """A row per model and target, a column per data set tested on and per mean of them: value with interval, or difference to the bare base.
 
-    `frame` is `estimates.forgetting`'s. Rows of a target stand together, the base's first among the values.
+    `frame` is `estimates.forgetting`'s. Rows of a target stand together, the base's first among the values. Where the study names the sets that A_S is
+    over, so does the head.
     """
     parts = frame.drop_duplicates("part").assign(place=lambda f: f["kind"].map({"target": 0, "unseen": 1, "seen": 2, "mean": 3})).sort_values("place", kind="stable")
     kinds = frame.groupby("part")["kind"].agg(lambda k: "/".join(dict.fromkeys(k)))
     columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"])]
+    over = frame["sources"].iloc[0].split() if "sources" in frame else []
+    labels = PART_LABELS | ({"A_S": ("A_S", f"mean of {', '.join(style.label('dataset', name) for name in over)}")} if over else {})
     head = ["Tuned on", "Method", "Connector"]
-    head += [Cell(PART_LABELS[p][0], PART_LABELS[p][1]) if p in PART_LABELS else Cell(style.label("dataset", p), kinds[p]) for p in columns]
+    head += [Cell(*labels[p]) if p in labels else Cell(style.label("dataset", p), "source" if p in over else kinds[p]) for p in columns]
 
     def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
         rows, rules, last = [], set(), None
@@ -342,7 +345,7 @@ def hallucination_table(frame: pd.DataFrame) -> Table:
             always = pd.isna(row["method"])
             tuned = "–" if pd.isna(row["dataset"]) else style.label("dataset", row["dataset"])
             rules |= {i} if last not in (None, tuned) else set()
-            who = ("Always yes", "–") if always else _who(row)
+            who = ("Always yes", "–") if always else _on(row)
             rest = [number(row[name]) for name in metrics.PROBE[1:]]
             affirmed = _estimate({"mean": row["affirmed"], "low": row["affirmed_low"], "high": row["affirmed_high"]})
             rows.append((tuned if tuned != last else "", *who, _estimate(row), affirmed, _change(row), *rest, "–" if always else f"{_unparsed([row])} %"))
@@ -392,9 +395,10 @@ def _base_first(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _captioned(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
-    """What was tuned, how long, and the scenes that it captions where they are the simple ones."""
+    """What was tuned, how long, and what it captions where that are simple scenes or a data set's pictures."""
     tuned, steps = ("–", "–") if row["method"] == "none" else (style.label("dataset", row["dataset"]), number(row["steps"], 0))
-    return Cell(tuned, "simple scenes" if row["tested_on"] == "clean_captions" else ""), *_on(row), steps
+    of = {"scene_captions": "", "clean_captions": "simple scenes"}
+    return Cell(tuned, of[row["tested_on"]] if row["tested_on"] in of else style.label("dataset", row["tested_on"])), *_on(row), steps
 
 
 def _part(row: Mapping[str, Any], name: str) -> Cell:

@@ -4,15 +4,19 @@ import io
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from peftlab import datasets, metrics, models, paths, records
+from peftlab import collected, datasets, estimates, metrics, models, paths, records, tables
 from peftlab.datasets import published
+from peftlab.run import Run
 
 STRING, INT, IMAGE = "string", "int64", "image"
 PEOPLE = ["pizza"] * 3 + ["a pizza"] * 2 + ["food"] * 4 + ["pie"]
@@ -236,8 +240,6 @@ def files(written: Path, work: Path, cache: Path) -> Path:
 
 def small(monkeypatch: pytest.MonkeyPatch, validation: int = 3) -> None:
     """Cards that ask for as many as the small files have, and for so small a validation part."""
-    from dataclasses import replace
-
     for name in WRITERS:
         card = datasets.card(name)
         monkeypatch.setitem(datasets.DATASETS, name, replace(card, sizes={split: validation if split == "validation" and name != "flickr30k" else None for split in card.sizes}))
@@ -331,18 +333,102 @@ def test_pope_and_repope_ask_the_same_questions_by_the_same_names(files: Path, m
     assert (first.asset in ("dog", "apple"), first.template in ("random", "popular", "adversarial")) == (True, True)
 
 
-def test_cocos_objects_are_read_and_given_to_the_captions(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = {
-        "images": [{"id": 100}, {"id": 101}], "categories": [{"id": 1, "name": "dog"}, {"id": 18, "name": "dining table"}],
-        "annotations": [{"image_id": 100, "category_id": 18}, {"image_id": 100, "category_id": 1}, {"image_id": 100, "category_id": 1}],
-    }  # fmt: skip
-    folder = files / "coco" / "annotations"
-    folder.mkdir(parents=True)
-    (folder / "instances_val2014.json").write_text(json.dumps(content))
-    assert published.objects(folder / "instances_val2014.json") == {"100": ("dining table", "dog"), "101": ()}
+SYNONYMS = "dog, puppy, hound\ndining table, table, desk\nperson, man, woman, baby\ncup\n"
+
+
+def annotate(**changes: Any) -> Path:
+    """COCO's annotations and CHAIR's list of synonyms, in the authors' formats, where the captions look for them; a file that is None stays away."""
+    boxes = [(100, 67), (100, 18), (100, 18), (102, 1)]
+    outlined = [
+        {"segmentation": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], "area": 2.5, "iscrowd": 0, "image_id": image, "bbox": [1.0, 2.0, 3.0, 4.0], "category_id": category, "id": number}
+        for number, (image, category) in enumerate(boxes)
+    ]  # fmt: skip
+    images = [{"license": 3, "file_name": f"COCO_val2014_{i:012}.jpg", "coco_url": "x", "height": 12, "width": 16, "date_captured": "x", "flickr_url": "x", "id": i} for i in range(100, 112)]
+    kinds = [{"supercategory": "person", "id": 1, "name": "person"}, {"supercategory": "animal", "id": 18, "name": "dog"}, {"supercategory": "furniture", "id": 67, "name": "dining table"}]
+    about = {"info": {"year": 2014}, "licenses": []}
+    files = {
+        "instances_val2014.json": json.dumps({**about, "images": images, "annotations": outlined, "categories": kinds}),
+        "captions_val2014.json": json.dumps({**about, "images": images, "annotations": [{"image_id": 101, "id": 7, "caption": "A woman beside her puppy."}]}),
+        "synonyms.txt": SYNONYMS,
+    } | changes  # fmt: skip
+    folder = paths.hub() / "coco"
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        if text is not None:
+            (folder / name if name == "synonyms.txt" else folder / "annotations" / name).write_text(text)
+    return folder
+
+
+def test_coco_pictures_hold_what_is_outlined_and_what_references_name(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
-    things = {e.picture_id: e.objects for e in datasets.load("coco_captions", "test")}
-    assert things["coco_captions-test-100"] == ("dining table", "dog") and things["coco_captions-test-105"] == ()
+    annotate()
+    held = {e.picture_id.removeprefix("coco_captions-test-"): e.objects for e in datasets.load("coco_captions", "test")}
+    assert {name: things for name, things in held.items() if things} == {"100": ("dining table", "dog"), "101": ("dog", "person"), "102": ("person",)}
+    monkeypatch.setattr(published, "_coco", lambda rows: (published._caption(["A hound and a cup."], str(rows[0]["cocoid"])),))
+    monkeypatch.setitem(published.SETS, "coco_captions", replace(published.SETS["coco_captions"], pose=published._coco))
+    held = {e.picture_id.removeprefix("coco_captions-test-"): e.objects for e in datasets.load("coco_captions", "test")}
+    assert held["100"] == ("cup", "dining table", "dog") and held["105"] == ("cup", "dog")
+    assert all(not e.objects for e in datasets.load("coco_captions", "train")), "what is trained on does not change with the annotations"
+
+
+def test_without_annotations_it_is_said_what_is_not_counted_and_why(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small(monkeypatch)
+    assert not any(e.objects for e in datasets.load("coco_captions", "test")) and datasets.vocabulary("coco_captions") == ()
+    said = capsys.readouterr().out
+    for file in ("annotations/instances_val2014.json", "synonyms.txt"):
+        assert f"there is no {files / 'coco' / file}" in said
+    assert list(datasets.load("coco_captions", "train")) and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "sentence"),
+    [
+        ({"synonyms.txt": None}, FileNotFoundError, "invent cannot be told: there is no .*coco/synonyms.txt, which is the list of synonyms of CHAIR's authors"),
+        ({"instances_val2014.json": None}, FileNotFoundError, "there is no .*coco/annotations/instances_val2014.json, which is COCO's annotations of 2014"),
+        ({"instances_val2014.json": "{"}, ValueError, "instances_val2014.json is not whole"),
+        ({"instances_val2014.json": '{"images": [], "annotations": []}'}, ValueError, "instances_val2014.json holds no categories: it is not one of COCO's"),
+        ({"captions_val2014.json": "[]"}, ValueError, "captions_val2014.json holds no annotations"),
+        ({"instances_val2014.json": '{"images": [{"id": 5}], "annotations": [], "categories": []}'}, ValueError, "picture 100 of coco_captions is not in .*: that file is not of COCO's validation part"),
+        ({"synonyms.txt": "dog, puppy\nperson, puppy"}, ValueError, "'puppy' stands for 'dog' and for 'person'"),
+        ({"synonyms.txt": "dog, puppy"}, ValueError, "category 'person' is named by no line of the list of synonyms"),
+    ],
+)  # fmt: skip
+def test_annotations_that_are_not_all_there_or_not_whole_are_named(files: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], kind: type[Exception], sentence: str) -> None:
+    small(monkeypatch)
+    annotate(**changes)
+    with pytest.raises(kind, match=sentence):
+        list(datasets.load("coco_captions", "test"))
+
+
+def test_captions_of_coco_are_judged_by_what_they_invent_and_again_without_the_files(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    annotate()
+    records.write_examples("coco_captions", {split: datasets.load("coco_captions", split) for split in ("train", "test")})
+    run = Run(dataset="coco_captions", method="none", test_size=None)
+    stage = records.open_stage(run, "evaluate", inputs=records.inputs(run, "evaluate"))
+    examples = records.read_examples("coco_captions", "test")
+    said = {"100": "A puppy under a table with a cup", "102": "A man"}
+    records.predictions(examples, [said.get(e.picture_id.rpartition("-")[2], "Grass.") for e in examples]).to_parquet(stage.folder / "predictions.parquet")
+    stage.finish(stamp={})
+    collected.collect("study", [run], scorer=metrics, stages=("evaluate",))
+    results = collected.read_results("study")
+    scores = results.scores.set_index("metric")["value"]
+    assert tuple(scores.index) == (*metrics.SHOWN["cider"], *metrics.CAPTIONED)
+    assert scores[["chair_s", "chair_i", "object_recall", "caption_words"]].tolist() == pytest.approx([100 / 12, 25, 60, (8 + 2 + 10) / 12])
+    assert results.vocabulary("coco_captions")[:2] == ("dog, puppy, hound, baby dog, adult dog", "dining table, table, desk")
+    assert set(results.predictions["metric"]) == {"cider"}, "captions are judged as before; what they invent stands beside it"
+    shutil.rmtree(files)
+    shutil.rmtree(paths.prepared())
+    again = collected.rescore("study", scorer=metrics)
+    assert len(again.changes) == 0 and again.scores == len(scores)
+    assert collected.rescore("study", scorer=metrics, metric="chair_s").scores == len(scores)
+    results = collected.read_results("study")
+    (row,) = estimates.invented(results.predictions, vocabularies=results.vocabularies).to_dict("records")
+    assert (row["tested_on"], row["n"], row["steps"]) == ("coco_captions", 12, 0)
+    assert [row[name] for name in ("mean", "chair_i", "object_recall", "words", "silent")] == pytest.approx([100 / 12, 25, 60, 20 / 12, 1000 / 12])
+    assert estimates.invented(results.predictions).empty, "without the list nothing is read"
+    table = tables.invented_table(pd.DataFrame([row]))
+    assert table.rows[0][0] == tables.Cell("–", "COCO captions")
 
 
 # ---------------------------------------------------------------- what is wrong
@@ -353,6 +439,40 @@ def test_what_is_neither_here_nor_on_the_hub_says_where_to_put_it(work: Path, ca
         next(datasets.load("textvqa", "train"))
     with pytest.raises(FileNotFoundError, match="unpack the authors' release so that it is there"):
         next(datasets.load("iconqa_txt", "train"))
+
+
+def test_what_is_read_at_main_keeps_the_commit_that_it_was(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets as hub
+    import huggingface_hub
+
+    small(monkeypatch)
+    asked: list[Any] = []
+    real, copy = hub.load_dataset, paths.hub() / "elsewhere"
+
+    def info(self: Any, repository: str, *, revision: str) -> Any:
+        asked.append((repository, revision))
+        return SimpleNamespace(sha=f"{len(asked)}" * 40)
+
+    def load(kind: str, *, data_files: Any, **more: Any) -> Any:
+        asked.append(data_files)
+        return real(kind, data_files=[str(file) for file in copy.rglob("repope-*.parquet")] if isinstance(data_files, str) else data_files, **more)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(hub, "load_dataset", load)
+    published._commit.cache_clear()
+    monkeypatch.setattr(published, "READ", {})
+    assert datasets.revisions("repope") == {}, "what was not read is not asked for"
+    records.write_examples("repope", {"test": datasets.load("repope", "test")})
+    assert records.read_revisions("repope") == {"MM-Hallu/RePOPE": None}, "a copy here has no commit; its digest tells it"
+    shutil.move(paths.hub() / "MM-Hallu", copy)
+    asked.clear()
+    records.write_examples("repope", {"test": datasets.load("repope", "test")})
+    assert asked == [("MM-Hallu/RePOPE", "main"), f"hf://datasets/MM-Hallu/RePOPE@{'1' * 40}/repope-*.parquet"], "what is read is what is kept: asked once"
+    assert records.read_revisions("repope") == {"MM-Hallu/RePOPE": "1" * 40} and records.is_prepared("repope")
+    published._commit.cache_clear()
+    pinned = datasets.card("textvqa").source.partition("@")[2]
+    assert published._commit("lmms-lab/textvqa", pinned) == pinned and len(asked) == 2, "a commit is not asked for"
+    assert datasets.revisions("scenes") == datasets.revisions("iconqa_txt") == datasets.revisions("textvqa") == {}
 
 
 def test_fewer_than_the_card_says_is_refused(files: Path) -> None:

@@ -86,18 +86,28 @@ def test_what_is_counted_by_hand() -> None:
     ],
 )  # fmt: skip
 def test_nouns_of_a_list_of_synonyms(caption: str, named: tuple[str, ...]) -> None:
-    assert chair.named(caption, chair.coco_nouns(SYNONYMS)) == named
+    assert chair.named(caption, chair.nouns(chair.coco_vocabulary(SYNONYMS))) == named
 
 
 def test_coco_holds_what_is_outlined_and_what_references_name() -> None:
-    known = chair.coco_nouns(SYNONYMS)
+    known = chair.nouns(chair.coco_vocabulary(SYNONYMS))
     instances = {"categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}], "annotations": [{"image_id": 5, "category_id": 18}, {"image_id": 5, "category_id": 18}]}
     captions = {"annotations": [{"image_id": 5, "caption": "A woman with her necktie."}, {"image_id": 7, "caption": "Nothing here."}]}
     assert chair.coco_objects(instances, captions, known) == {5: frozenset({"dog", "person", "tie"}), 7: frozenset()}
     with pytest.raises(ValueError, match="category 'zebra' is named by no line"):
         chair.coco_objects({"categories": [{"id": 1, "name": "zebra"}], "annotations": []}, captions, known)
     with pytest.raises(ValueError, match="'puppy' stands for 'dog' and for 'cat'"):
-        chair.coco_nouns("dog, puppy\ncat, puppy")
+        chair.coco_vocabulary("dog, puppy\ncat, puppy")
+    with pytest.raises(ValueError, match="the list of synonyms is empty"):
+        chair.coco_vocabulary("\n \n")
+
+
+def test_a_vocabulary_is_a_line_an_object_and_holds_the_authors_pairs() -> None:
+    lines = chair.coco_vocabulary("dog, puppy,  hound \n\ndog, puppy\ntie,bow\nperson, policeman, baby, iPhone\n")
+    assert lines == ("dog, puppy, hound, baby dog, adult dog", "tie, bow, bow tie", "person, policeman, baby, iPhone", ", home plate, train track")
+    known = chair.nouns(lines)
+    assert chair.named("Two policemen, a baby dog with a bow tie on the train tracks, an iphone", known) == ("person", "dog", "tie", "person")
+    assert chair.nouns(("rubber duck", "duck")) == chair.nouns(["rubber duck,", " duck"]), "a bare name is a line of one"
 
 
 # ---------------------------------------------------------------- as metrics of stored answers
@@ -130,10 +140,25 @@ def test_what_may_be_invented_is_the_vocabulary_and_not_what_pictures_asked_abou
         metrics.judge(rows, name, whole=rows)
 
 
+def test_synonyms_are_read_by_the_lines_of_a_vocabulary() -> None:
+    rows = frame(["a puppy and a woman", "a hound", "on the train track"], [{"dog"}, {"person"}, set()])
+    judged = metrics.judge(rows, "chair_s", vocabulary=chair.coco_vocabulary(SYNONYMS))
+    assert judged["parsed"].tolist() == ["dog; person", "dog", ""] and judged["value"].tolist() == [100, 100, 0]
+    found = {name: metrics.score(rows, name, vocabulary=chair.coco_vocabulary(SYNONYMS))["value"] for name in ("chair_i", "object_recall")}
+    assert found == pytest.approx({"chair_i": 200 / 3, "object_recall": 50})
+
+
+def test_what_captions_invent_stands_beside_cider_where_a_set_has_it() -> None:
+    rows = frame(["a dog"], [{"dog"}])
+    shown = ("cider", "bleu_4", "rouge_l")
+    assert metrics.shown("cider", rows, dataset="coco_captions") == (*shown, *metrics.CAPTIONED)
+    assert metrics.shown("cider", rows, dataset="flickr30k") == metrics.shown("cider", rows.drop(columns="objects"), dataset="coco_captions") == shown
+
+
 def test_answers_without_objects_are_left_out_and_none_is_refused() -> None:
     rows = frame(["a dog", "a cat"], [{"dog"}, {"dog"}])
     rows["objects"] = pd.Series([["dog"], None], dtype=object)
     assert metrics.score(rows, "chair_s", vocabulary=NAMES)["n"] == 1
     assert metrics.shown("scene_captions", rows.drop(columns="objects")) == ("caption_words",)
-    with pytest.raises(ValueError, match="no examples with objects"):
+    with pytest.raises(ValueError, match="no examples with objects: there is nothing to judge .of published captions COCO's have objects, where"):
         metrics.judge(rows.drop(columns="objects"), "chair_s", vocabulary=NAMES)

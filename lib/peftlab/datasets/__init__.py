@@ -19,7 +19,7 @@ class DatasetCard:
     ``metric`` is a name in `metrics.METRICS`; ``place`` the column of Zhou et al. (2024, Table 1) it is an analogue of;
     ``sizes`` the number of examples per split (``base`` is the base model's own training pool, from training assets only; ``simple`` holds scenes to caption, from test assets).
     ``held_out`` says what of the test split no training example holds; ``answer_tokens`` is the most new tokens an answer may have. A size of None is as many as there are. ``source`` says where
-    examples come from: `PACK`, hub repositories at a revision each (``main`` where none is pinned yet), or a user's YAML; ``module`` the
+    examples come from: `PACK`, hub repositories at a revision each (``main`` where none is pinned yet: the commit that it was is kept with the prepared data), or a user's YAML; ``module`` the
     file that reads them, where it is not the card's own.
     """
 
@@ -231,6 +231,23 @@ def load(name: str, split: str, size: int | None = None) -> Iterator[Any]:
     if found.module is None:
         return import_module(f"peftlab.datasets.{name}").load(split, size)
     return import_module(f"peftlab.datasets.{found.module}").load(name, split, size)
+
+
+def vocabulary(name: str) -> tuple[str, ...]:
+    """What captions of a set's pictures can name, a line a thing: its own name, then its synonyms; none where its implementation has no such list here."""
+    return _told(name, "vocabulary", ())
+
+
+def revisions(name: str) -> dict[str, str | None]:
+    """The commit of each hub repository that a set's examples were read at in this process, None where a copy here was read; empty where none was read."""
+    return _told(name, "revisions", {})
+
+
+def _told(name: str, what: str, otherwise: Any) -> Any:
+    """What the implementation that several cards share says of one of them, where it says such a thing."""
+    found = card(name)
+    tell = getattr(import_module(f"peftlab.datasets.{found.module}"), what, None) if found.module else None
+    return tell(name) if tell else otherwise
 
 
 def files(name: str) -> list[Path]:

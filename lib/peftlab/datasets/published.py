@@ -11,10 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from peftlab import datasets, paths
+from peftlab.metrics import chair
 from peftlab.records import Example, decoded
 
 SEED = 0  # of validation parts and subsamples
@@ -77,7 +79,7 @@ class Published:
     test: Part
     train: Part | None = None
     validation: Part | None = None
-    instances: tuple[str, ...] = ()  # COCO's annotations of objects, used where they are there
+    annotated: bool = False  # whether COCO's annotations say what its test pictures hold, where they are there (`ANNOTATIONS`)
 
 
 # ---------------------------------------------------------------- how rows are asked
@@ -192,7 +194,7 @@ SETS: dict[str, Published] = {
     "textvqa": Published(_open(PHRASE, "question_id"), Part("data/validation-*.parquet", "image_id"), Part("data/train-*.parquet", "image_id")),
     "coco_captions": Published(
         _coco, Part("data/test-*.parquet", "cocoid", together=True), Part("data/train-*.parquet", "cocoid", together=True),
-        instances=("annotations/instances_train2014.json", "annotations/instances_val2014.json"),
+        annotated=True,
     ),
     "pope": Published(_pope, Part("data/test-*.parquet", "image_source")),
     "repope": Published(_pope, Part("repope-*.parquet", "image_id")),
@@ -235,11 +237,32 @@ def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
     hub.disable_progress_bars()
     here = sorted(str(file) for file in folder.glob(pattern))
     try:
-        table = hub.load_dataset("parquet", data_files=here or f"hf://datasets/{repository}@{revision}/{pattern}", split="train", cache_dir=str(paths.cache() / "datasets"))
+        commit = None if here else _commit(repository, revision)
+        table = hub.load_dataset("parquet", data_files=here or f"hf://datasets/{repository}@{commit}/{pattern}", split="train", cache_dir=str(paths.cache() / "datasets"))
+        READ[repository] = commit or READ.get(repository)
     except OSError as error:
         where = f"{repository} at revision {revision}"
         raise FileNotFoundError(f"{pattern} of {where} is neither in {folder} nor to be had from the hub ({error}): put a copy of the repository there") from error
     return table.cast_column("image", hub.Image(decode=False)) if "image" in table.features else table
+
+
+READ: dict[str, str | None] = {}  # by hub repository: the commit that this process read it at, None where only a copy in data/hub was read
+
+
+@cache
+def _commit(repository: str, revision: str) -> str:
+    """The commit of a hub repository that a revision is: itself where it is one, else what the hub says, asked once in a process."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    return HfApi().dataset_info(repository, revision=revision).sha
+
+
+def revisions(name: str) -> dict[str, str | None]:
+    """The commit at which this process read each hub repository of a set, None where it read a copy in data/hub; nothing of what it did not read."""
+    repositories = [source.partition("@")[0] for source in datasets.card(name).source.split()]
+    return {repository: READ[repository] for repository in repositories if repository in READ}
 
 
 def _released(folder: Path, part: Part) -> Table:
@@ -257,14 +280,63 @@ def _released(folder: Path, part: Part) -> Table:
     return Table(rows, lambda number: paths.inside(pictures, rows[number]["name"]).read_bytes())
 
 
-def objects(file: Path) -> dict[str, tuple[str, ...]]:
-    """The names of the things in each picture, by its number, as COCO's instances file says them: what CHAIR calls hallucinated is measured by it."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    found: dict[str, set[str]] = {str(image["id"]): set() for image in content["images"]}
-    for annotation in content["annotations"]:
-        found[str(annotation["image_id"])].add(names[annotation["category_id"]])
-    return {picture: tuple(sorted(things)) for picture, things in found.items()}
+# ---------------------------------------------------------------- what COCO's pictures hold
+
+INSTANCES, REFERENCES, SYNONYMS = "annotations/instances_val2014.json", "annotations/captions_val2014.json", "synonyms.txt"
+ANNOTATIONS = {  # what CHAIR needs below the last of a card's sources; Karpathy's test pictures are all of COCO's validation part of 2014
+    INSTANCES: "COCO's annotations of 2014 (annotations_trainval2014.zip, unpacked)",
+    SYNONYMS: "the list of synonyms of CHAIR's authors (data/synonyms.txt of github.com/LisaAnne/Hallucination)",
+}
+
+
+def vocabulary(name: str) -> tuple[str, ...]:
+    """What captions of a set's test pictures can name (`chair.nouns`), where its annotations and the list of synonyms are here; none where neither is.
+
+    Raises FileNotFoundError naming the one that is missing, and what to put where; ValueError where the list cannot be read.
+    """
+    folder = _annotations(name)
+    missing = [file for file in ANNOTATIONS if SETS[name].annotated and not (folder / file).exists()]
+    if missing and len(missing) < len(ANNOTATIONS):
+        raise FileNotFoundError(f"what captions of {name} invent cannot be told: {_lacking(folder, missing)}")
+    return chair.coco_vocabulary((folder / SYNONYMS).read_text(encoding="utf-8")) if SETS[name].annotated and not missing else ()
+
+
+def _annotations(name: str) -> Path:
+    return paths.hub() / datasets.card(name).source.split()[-1].partition("@")[0]
+
+
+def _lacking(folder: Path, missing: Iterable[str]) -> str:
+    return "; ".join(f"there is no {folder / file}, which is {ANNOTATIONS[file]}" for file in missing)
+
+
+def _objects(name: str, asked: Iterable[tuple[str, int, Asked]]) -> dict[str, tuple[str, ...]]:
+    """What the test pictures hold, by their numbers: objects that are outlined or named by a reference caption, as Rohrbach et al. (2018) take it.
+
+    The references are those of the set and, where they are here, those of COCO's own file, which are the same unless the set has fewer. Without annotations
+    there are none, and it is said why. Raises ValueError on a picture that the annotations do not know, and where they cannot be read.
+    """
+    folder, lines = _annotations(name), vocabulary(name)
+    if not lines:
+        print(f"{name}: without annotations what captions invent (CHAIR) is not counted: {_lacking(folder, ANNOTATIONS)}; put them there and prepare {name} again")
+        return {}
+    instances = _annotated(folder / INSTANCES, "images", "annotations", "categories")
+    told = [{"image_id": int(picture), "caption": text} for picture, _, found in asked for text in found.answers]
+    if strange := {one["image_id"] for one in told} - {image["id"] for image in instances["images"]}:
+        raise ValueError(f"picture {min(strange)} of {name} is not in {folder / INSTANCES}: that file is not of COCO's validation part of 2014")
+    more = _annotated(folder / REFERENCES, "annotations")["annotations"] if (folder / REFERENCES).exists() else []
+    found = chair.coco_objects(instances, {"annotations": [*told, *more]}, chair.nouns(lines))
+    return {str(picture): tuple(sorted(things)) for picture, things in found.items()}
+
+
+def _annotated(file: Path, *parts: str) -> Row:
+    """The content of one of COCO's files of annotations; raises ValueError where it is not whole or lacks one of `parts`."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not whole ({error}): put it there again") from error
+    if not isinstance(content, dict) or (lacks := [part for part in parts if part not in content]):
+        raise ValueError(f"{file} holds no {' and no '.join(lacks if isinstance(content, dict) else parts)}: it is not one of COCO's annotation files")
+    return content
 
 
 # ---------------------------------------------------------------- examples
@@ -284,7 +356,7 @@ def load(name: str, split: str, size: int | None) -> Iterator[Example]:
         asked = [found for found in asked if (found[0] in held) == (split == "validation")]
     if size is not None and len(asked) < size:
         raise ValueError(f"{size} examples asked of {name}/{split}, which has {len(asked)}: its files are not those that its card speaks of")
-    known = _instances(about, card)
+    known = _objects(name, asked) if split == "test" and about.annotated else {}
     origin = "train" if part is about.train else split
     for picture, number, found in asked[:size]:
         picture_id = f"{name}-{origin}-{picture}"
@@ -320,11 +392,6 @@ def _held_out(pictures: Iterable[str], size: int) -> set[str]:
         held.add(picture)
         found += counted[picture]
     return held
-
-
-def _instances(about: Published, card: datasets.DatasetCard) -> dict[str, tuple[str, ...]]:
-    folder = paths.hub() / card.source.split()[-1]
-    return {name: things for file in about.instances if (folder / file).exists() for name, things in objects(folder / file).items()}
 
 
 def _content(picture: bytes | None) -> str:

@@ -38,7 +38,8 @@ class Metric:
     sets are taken of those of 100 only. ``relative`` says that an answer's worth depends on the other questions of its data set: `whole`
     are those of the whole test set, however few of them were asked. ``needs`` names a column of predictions that not all have: rows without it
     are left out. ``naming`` says that answers are read by the names of all things that the data set's pictures can hold, the vocabulary, which
-    `judge` is given: a thing that is in no picture asked about, or in no test picture at all, can be invented too.
+    `judge` is given: a thing that is in no picture asked about, or in no test picture at all, can be invented too. A line of it may hold several
+    names of a thing, its own first (`chair.nouns`).
     """
 
     name: str
@@ -318,11 +319,19 @@ POPE = (*PROBE, "pope_official", "pope_lmms_eval", "pope_vlmevalkit")  # with th
 SHOWN: dict[str, tuple[str, ...]] = {name: (name, "likeliest") for name in ("exact", "letter", "letter_or_name")}
 SHOWN |= {"exact": ("exact", "equal", "likeliest"), "yes_no": POPE, "presence": PROBE, "pope": POPE, "repope": POPE}
 SHOWN |= {"cider": ("cider", "bleu_4", "rouge_l"), "scene_captions": CAPTIONED, "clean_captions": CAPTIONED}
+BESIDE: dict[str, tuple[str, ...]] = {"coco_captions": CAPTIONED}  # by the data set: what is reported beside that, where its pictures' things are known
 
 
-def shown(name: str, predictions: pd.DataFrame) -> tuple[str, ...]:
-    """The metrics reported of answers whose data set has metric `name`, or which probe `name` got: those that `predictions` have the columns for."""
-    return tuple(m for m in SHOWN.get(name, (name,)) if (needs := metric(m).needs) is None or (needs in predictions and predictions[needs].notna().any()))
+def shown(name: str, predictions: pd.DataFrame, *, dataset: str = "") -> tuple[str, ...]:
+    """The metrics reported of answers whose data set has metric `name`, or which probe `name` got: those that `predictions` have the columns for.
+
+    With `dataset`, those also that it has `BESIDE` them.
+    """
+
+    def there(column: str | None) -> bool:
+        return column is None or (column in predictions and bool(predictions[column].notna().any()))
+
+    return tuple(m for m in (*SHOWN.get(name, (name,)), *(BESIDE.get(dataset, ()) if there("objects") else ())) if there(metric(m).needs))
 
 
 def metric(name: str) -> Metric:
@@ -335,6 +344,9 @@ def metric(name: str) -> Metric:
 def parse(response: str, choices: Iterable[str] = (), template: str = "", *, name: str = "exact") -> str | None:
     """What a response says, normalised, under metric `name`; None where it cannot be read."""
     return metric(name).parse(response, tuple(choices), template)
+
+
+LACKING = " (of published captions COCO's have objects, where its annotations and CHAIR's list of synonyms were in data/hub when it was prepared: CONTRIBUTING.md)"
 
 
 def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> pd.DataFrame:
@@ -350,7 +362,7 @@ def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
         there = predictions[how.needs].notna() if how.needs in predictions else pd.Series(False, index=predictions.index)
         whole, predictions = predictions if whole is None else whole, predictions[there]
     if predictions.empty:
-        raise ValueError(f"{name} of no examples{f' with {how.needs}' if how.needs else ''}: there is nothing to judge")
+        raise ValueError(f"{name} of no examples{f' with {how.needs}' if how.needs else ''}: there is nothing to judge{LACKING if how.naming else ''}")
     double = predictions["example_id"][predictions["example_id"].duplicated()]
     if len(double):
         raise ValueError(f"example_id {double.iloc[0]!r} occurs twice: judge one run on one data set at a time")

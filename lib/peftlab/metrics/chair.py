@@ -1,7 +1,7 @@
 """Objects that a caption names and its picture does not hold: CHAIR (Rohrbach et al. 2018, https://arxiv.org/abs/1809.02156).
 
-What counts as naming an object is a mapping from nouns to objects. Where every thing has one name the names are the mapping; over COCO's
-annotations it is a list of synonyms, with the pairs of words that the authors' code reads as one.
+What counts as naming an object is said by a vocabulary: a line an object, its own name first, then whatever else names it. Where every thing has one
+name the names are the lines; over COCO's annotations they are a list of synonyms, with the pairs of words that the authors' code reads as one.
 """
 
 import re
@@ -12,7 +12,8 @@ from typing import Any
 Nouns = dict[tuple[str, ...], str | None]  # words of a noun, singular or plural, to the object; None: a phrase that names none
 PLURALS = {"person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "ox": "oxen"}
 PLURALS |= {"sheep": "sheep", "fish": "fish", "deer": "deer", "bison": "bison", "aircraft": "aircraft", "scarf": "scarves", "leaf": "leaves", "wolf": "wolves", "calf": "calves"}
-PLURALS |= {"knife": "knives", "loaf": "loaves", "shelf": "shelves", "potato": "potatoes", "tomato": "tomatoes"}
+PLURALS |= {"knife": "knives", "loaf": "loaves", "shelf": "shelves", "potato": "potatoes", "tomato": "tomatoes", "pocketknife": "pocketknives", "thief": "thieves"}
+PLURALS |= {"policeman": "policemen", "gentleman": "gentlemen", "serviceman": "servicemen", "grandchild": "grandchildren"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,15 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^\W_]+", text.lower()))
 
 
-def nouns(names: Iterable[str] | Mapping[str, str | None]) -> Nouns:
-    """What names an object: each of `names`, or each key of a mapping to its object, and its plural. A name given beats a plural made."""
-    given = names if isinstance(names, Mapping) else {name: name for name in names}
-    exact = {said: thing for noun, thing in given.items() if (said := words(noun))}
+def nouns(vocabulary: Iterable[str]) -> Nouns:
+    """What names an object: all names of its line in a vocabulary, parted by commas, and their plurals; a name given beats a plural made.
+
+    The first name of a line is the object's own. Where it is left out (", home plate") the others are phrases that name none.
+    """
+    exact: Nouns = {}
+    for line in vocabulary:
+        thing, *others = [name.strip() for name in line.split(",")]
+        exact |= {said: thing or None for name in (thing, *others) if (said := words(name))}
     return {plural(said): thing for said, thing in exact.items()} | exact
 
 
@@ -103,24 +109,29 @@ def chair(captions: Sequence[str], objects: Sequence[Collection[str]], known: No
 ANIMALS = "bird cat dog horse sheep cow elephant bear zebra giraffe animal cub".split()
 VEHICLES = ("jet", "train")
 # Pairs of words that name another object than their last word does, or none.
-PAIRS: dict[str, str | None] = {"bow tie": "tie", "toilet seat": "toilet", "home plate": None, "train track": None}
+PAIRS: dict[str, str | None] = {f"{young} {animal}": animal for young in ("baby", "adult") for animal in ANIMALS} | {f"passenger {vehicle}": vehicle for vehicle in VEHICLES}
+PAIRS |= {"bow tie": "tie", "toilet seat": "toilet", "home plate": None, "train track": None}
 
 
-def coco_nouns(synonyms: str) -> Nouns:
-    """The nouns of a list of synonyms as CHAIR's authors publish it: a line per object, names parted by commas, the object's own first.
+def coco_vocabulary(synonyms: str) -> tuple[str, ...]:
+    """The vocabulary (as `nouns` reads it) of a list of synonyms as CHAIR's authors publish it: a line per object, names parted by commas, its own first.
 
-    With the pairs their code reads as one: "baby" or "adult" before an animal, "passenger" before a vehicle, and `PAIRS`.
-    Raises ValueError naming a noun that stands for two objects.
+    With the pairs their code reads as one: "baby" or "adult" before an animal, "passenger" before a vehicle, and the rest of `PAIRS`.
+    Raises ValueError naming a noun that stands for two objects, and where there is none at all.
     """
-    found: dict[str, str | None] = {}
+    of: dict[str, str] = {}
     for line in filter(str.strip, synonyms.splitlines()):
         thing, *others = [name.strip() for name in line.split(",") if name.strip()]
         for noun in (thing, *others):
-            if found.setdefault(noun, thing) != thing:
-                raise ValueError(f"{noun!r} stands for {found[noun]!r} and for {thing!r} in the list of synonyms")
-    for before, heads in (("baby", ANIMALS), ("adult", ANIMALS), ("passenger", VEHICLES)):
-        found |= {f"{before} {head}": found.get(head) for head in heads if head in found}
-    return nouns(found | {pair: thing for pair, thing in PAIRS.items() if thing is None or thing in found})
+            if of.setdefault(noun, thing) != thing:
+                raise ValueError(f"{noun!r} stands for {of[noun]!r} and for {thing!r} in the list of synonyms")
+    if not of:
+        raise ValueError("the list of synonyms is empty: it has a line per object, its names parted by commas")
+    of |= {pair: of[head] for pair, head in PAIRS.items() if head in of}
+    lines: dict[str, list[str]] = {}
+    for noun, thing in of.items():
+        lines.setdefault(thing, []).append(noun)
+    return (*map(", ".join, lines.values()), ", ".join(["", *(pair for pair, head in PAIRS.items() if head is None)]))
 
 
 def coco_objects(instances: Mapping[str, Any], captions: Mapping[str, Any], known: Nouns) -> dict[int, frozenset[str]]:
