@@ -362,7 +362,7 @@ def test_a_study_may_name_the_sets_that_what_is_kept_is_meant_over(kept: SimpleN
     head = tables.forgetting_table(named).head
     assert tables.Cell("A_S", "mean of Titles, Icons (choice), Facts") in head and tables.Cell("Facts", "source") in head and tables.Cell("Scenes", "seen") in head
     assert tables.Cell("A_S", "mean of the seen") in tables.forgetting_table(plain).head
-    facts = {"forgetting": {"parts": named.astype(object).where(named.notna(), None).to_dict("records")}}
+    facts = {"forgetting": {"parts": named.astype(object).where(named.notna(), None).to_dict("records"), "likeliest": []}}
     assert "in the mean of Facts and Titles." in findings.forgetting(facts)[0]
     drawn = figures.forgetting(named[named["part"].isin(["A_S", "A_T"])])
     assert "on the source sets" in drawn.get_ylabel() and "on the seen sets" in figures.forgetting(plain[plain["part"].isin(["A_S", "A_T"])]).get_ylabel()

@@ -288,7 +288,7 @@ def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table
     parts = frame.drop_duplicates("part").assign(place=lambda f: f["kind"].map({"target": 0, "unseen": 1, "seen": 2, "mean": 3})).sort_values("place", kind="stable")
     kinds = frame.groupby("part")["kind"].agg(lambda k: "/".join(dict.fromkeys(k)))
     columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"])]
-    over = frame["sources"].iloc[0].split() if "sources" in frame else []
+    over = frame["sources"].iloc[0].split() if "sources" in frame and len(frame) else []
     labels = PART_LABELS | ({"A_S": ("A_S", f"mean of {', '.join(style.label('dataset', name) for name in over)}")} if over else {})
     head = ["Tuned on", "Method", "Connector"]
     head += [Cell(*labels[p]) if p in labels else Cell(style.label("dataset", p), "source" if p in over else kinds[p]) for p in columns]
