@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from peftlab.metrics import captions, chair, rules
@@ -308,6 +309,7 @@ METRICS: dict[str, Metric] = {
 
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 NAMING = tuple(m.name for m in METRICS.values() if m.naming)
+PREFERRING = tuple(m.name for m in METRICS.values() if m.needs == "likelihoods")  # they read which choice is the likeliest, all others what was said
 CAPTIONED = ("chair_s", "chair_i", "object_recall", "caption_words")  # what is reported of captions of pictures whose things are known
 PEOPLE = ("vqa", "vqa_m4c", "vqa_vizwiz")  # of several people's answers to each question
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
@@ -380,3 +382,14 @@ def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     same = by is not None and (by.parse, by.reads, by.earns, by.needs) == (how.parse, how.reads, how.earns, how.needs)
     judged = predictions if same else judge(predictions, name, whole=whole, vocabulary=vocabulary)
     return {"value": how.score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}
+
+
+def scores(judged: pd.DataFrame, sizes: Sequence[int]) -> list[dict[str, float | int | None]]:
+    """What `score` gives for each of several stages whose answers, judged by one metric, lie one after another: so many of each."""
+    how, ends = metric(judged["metric"].iloc[0]), np.cumsum(sizes)
+    values, unparsed = judged["value"].to_numpy(), np.append(0, np.cumsum((judged["outcome"] == "unparsed").to_numpy()))
+    found = []
+    for start, end in zip(ends - sizes, ends):
+        value = float(values[start:end].mean()) if how.score is _accuracy else how.score(judged.iloc[start:end])  # most are means, and a frame for each takes longer
+        found.append({"value": value, "n": int(end - start), "unparsed": int(unparsed[end] - unparsed[start])})
+    return found
