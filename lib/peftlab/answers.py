@@ -32,6 +32,7 @@ def _axes() -> dict[str, pa.DataType]:
 
 ABOUT = {"run": pa.string(), "stage": pa.string(), **_axes(), "tested_on": pa.string(), **ORIGIN}
 SCHEMA = pa.schema({**GIVEN, **JUDGED, **ABOUT})
+KNOWN = frozenset(SCHEMA.names)
 
 
 class Writer:
@@ -46,7 +47,7 @@ class Writer:
 
         Raises ValueError on a column that the table does not have.
         """
-        strange = [name for name in (*judged.column_names, *about) if name not in SCHEMA.names]
+        strange = [name for name in (*judged.column_names, *about) if name not in KNOWN]
         if strange:
             raise ValueError(f"answers with a column {strange[0]!r}: the table of answers has {', '.join(SCHEMA.names)} (lib/peftlab/answers.py)")
         self.waiting.append((judged, about))

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, cached_property, partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,7 +32,7 @@ class Scorer(Protocol):
 
     def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> pd.DataFrame: ...
 
-    def scores(self, judged: pd.DataFrame, sizes: Sequence[int]) -> list[dict[str, Any]]: ...
+    def scores(self, judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, Any]]: ...
 
     def shown(self, name: str, predictions: pd.DataFrame) -> tuple[str, ...]: ...
 
@@ -162,15 +162,15 @@ def _alike(scorer: Scorer, stages: Sequence[pa.Table], names: Sequence[str], who
         place = np.full(len(first), -1)  # in what was judged: a metric may leave out what it cannot judge
         place[one.index] = np.arange(len(one))
         counted, which = counted[place[which] >= 0], place[which][place[which] >= 0]
-        sizes = np.bincount(stage[counted], minlength=len(stages))
-        for found, row in zip(scores, scorer.scores(one.iloc[which].reset_index(drop=True), sizes), strict=True):
+        ends = np.searchsorted(stage[counted], range(1, len(stages)))
+        for found, row in zip(scores, scorer.scores(one, np.split(which, ends)), strict=True):
             found.append({"metric": name, **row})
         if name == names[0]:
-            left, ends, judged = counted, np.cumsum(sizes), rows.take(pa.array(counted))
+            left, places, judged = counted, [0, *ends, len(counted)], rows if len(counted) == len(rows) else rows.take(pa.array(counted))
             for part, kind in answers.JUDGED.items():
                 judged = judged.append_column(part, pa.array(one[part], kind, from_pandas=True).take(pa.array(which)))
         counted = left
-    return [(judged.slice(start, end - start), found) for start, end, found in zip([0, *ends], ends, scores)]
+    return [(judged.slice(start, end - start), found) for (start, end), found in zip(pairwise(places), scores, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -315,8 +315,8 @@ def _costs(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     stamp = content.get("stamp", {})
     facts = {name: value for name, value in stamp.items() if value is None or isinstance(value, (str, int, float))}
     towers = {f"{kind}_{tower}": count for kind in ("trainable", "total") for tower, count in stamp.get(kind, {}).items()}
-    steps = pd.read_parquet(folder / "steps.parquet")
-    facts |= {"final_loss": float(steps["loss"].tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size}
+    losses = pq.ParquetFile(folder / "steps.parquet").read(columns=["loss"], use_threads=False)["loss"].to_pandas()
+    facts |= {"final_loss": float(losses.tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size}
     return {**facts, **towers, "protocol": content["protocol"], **{f"digest_{k}": v for k, v in content["inputs"].items()}}
 
 

@@ -384,12 +384,8 @@ def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     return {"value": how.score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}
 
 
-def scores(judged: pd.DataFrame, sizes: Sequence[int]) -> list[dict[str, float | int | None]]:
-    """What `score` gives for each of several stages whose answers, judged by one metric, lie one after another: so many of each."""
-    how, ends = metric(judged["metric"].iloc[0]), np.cumsum(sizes)
-    values, unparsed = judged["value"].to_numpy(), np.append(0, np.cumsum((judged["outcome"] == "unparsed").to_numpy()))
-    found = []
-    for start, end in zip(ends - sizes, ends):
-        value = float(values[start:end].mean()) if how.score is _accuracy else how.score(judged.iloc[start:end])  # most are means, and a frame for each takes longer
-        found.append({"value": value, "n": int(end - start), "unparsed": int(unparsed[end] - unparsed[start])})
-    return found
+def scores(judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, float | int | None]]:
+    """What `score` gives for each of several stages, whose answers are these rows of what one metric judged."""
+    how, values, unparsed = metric(judged["metric"].iloc[0]), judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
+    value = (lambda rows: float(values[rows].mean())) if how.score is _accuracy else (lambda rows: how.score(judged.iloc[rows].reset_index(drop=True)))  # a frame for each takes longer
+    return [{"value": value(rows), "n": len(rows), "unparsed": int(unparsed[rows].sum())} for rows in each]
