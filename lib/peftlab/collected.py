@@ -294,11 +294,10 @@ def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Pat
     missing, stale, found = [], [], {}
     batches = _batches(list(asked.items()))
     for ((stage, folder), run), (content, differences) in zip(asked.items(), chain.from_iterable(_ahead(lambda batch: list(checked(batch)), batches)), strict=True):
-        name = str(folder.relative_to(paths.runs()))
         if content is None:
-            missing.append(name)
+            missing.append(str(folder.relative_to(paths.runs())))
         elif differences:
-            stale.append(f"{name} ({'; '.join(differences)})")
+            stale.append(f"{folder.relative_to(paths.runs())} ({'; '.join(differences)})")
         else:
             found[stage, folder] = (run, content)
     for kind, names in (("missing", missing), ("stale", stale)):

@@ -150,7 +150,7 @@ def _content(file: Path, size: int, changed: int) -> bytes:
 
 def read_json(file: Path) -> Any:
     """The content of a JSON file."""
-    return json.loads(file.read_text())
+    return json.loads(file.read_bytes())
 
 
 def digests(dataset: str, *, read: Callable[[Path], Any] = read_json) -> dict[str, str]:
@@ -307,8 +307,8 @@ class Stage:
 
 def stage_folder(run: Run, stage: str) -> Path:
     """Where the finished stage lies: data/runs/<id>/finetune, /evaluate/<test_id> or /probe/<probe_id>."""
-    inner = {"finetune": Path("finetune"), "evaluate": Path("evaluate") / run.test_id, "probe": Path("probe") / run.probe_id}
-    return paths.runs() / run.id / inner[stage]
+    inner = {"finetune": (), "evaluate": (run.test_id,), "probe": (run.probe_id,)}
+    return paths.runs().joinpath(run.id, stage, *inner[stage])
 
 
 def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -355,16 +355,17 @@ def sealed(folder: Path) -> dict[str, Any] | None:
 
     Raises ValueError where a file was edited, added or removed since the stage was sealed.
     """
-    if not (folder / "run.json").exists():
+    record = folder / "run.json"
+    if not record.exists():
         return None
     advice = f"delete {folder} to make it again"
     try:
-        content = json.loads((folder / "run.json").read_text())
+        content = json.loads(record.read_bytes())
         seal, files = content.pop("seal"), content["files"]
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder / 'run.json'} was edited and is no longer a run's record ({error}); {advice}") from error
+        raise ValueError(f"{record} was edited and is no longer a run's record ({error}); {advice}") from error
     if seal != _seal(content):
-        raise ValueError(f"{folder / 'run.json'} was edited since the run wrote it; {advice}")
+        raise ValueError(f"{record} was edited since the run wrote it; {advice}")
     there = {name for name in os.listdir(folder) if not name.startswith(".")} - {"run.json"}
     for name in sorted(there ^ set(files)):
         raise ValueError(f"{folder / name} was {'added' if name in there else 'removed'} since the run wrote it; {advice}")

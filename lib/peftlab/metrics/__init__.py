@@ -246,7 +246,7 @@ def _accuracy(judged: pd.DataFrame) -> float | None:
 
 
 def _truth(judged: pd.DataFrame) -> pd.Series:
-    truth = pd.Series([normalise(answers[0]) for answers in judged["answers"]], index=judged.index)
+    truth = pd.Series([normalise(answers[0]) for answers in judged["answers"]], index=judged.index, dtype=object)
     strange = sorted(set(truth) - set(YES_NO))
     if strange:
         raise ValueError(f"a yes/no metric on answers {', '.join(strange[:3])}: every answer must be yes or no")
@@ -387,5 +387,6 @@ def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
 def scores(judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, float | int | None]]:
     """What `score` gives for each of several stages, whose answers are these rows of what one metric judged."""
     how, values, unparsed = metric(judged["metric"].iloc[0]), judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
-    value = (lambda rows: float(values[rows].mean())) if how.score is _accuracy else (lambda rows: how.score(judged.iloc[rows].reset_index(drop=True)))  # a frame for each takes longer
+    kept = judged[[name for name in ("parsed", "outcome", "value", "answers", "objects") if name in judged]].astype({"outcome": object})
+    value = (lambda rows: float(values[rows].mean())) if how.score is _accuracy else (lambda rows: how.score(kept.iloc[rows].reset_index(drop=True)))  # a frame for each takes longer
     return [{"value": value(rows), "n": len(rows), "unparsed": int(unparsed[rows].sum())} for rows in each]
