@@ -25,7 +25,7 @@ from peftlab import methods, metrics, models, paths, provenance, records
 from peftlab.run import Run
 
 STUDY = "scale"
-QUESTIONS, PROBED, PASSAGES = 200, 180, 3
+QUESTIONS, PROBED, PASSAGES = 300, 180, 3
 SETS = ("scenes", "facts", "titles", "icons_choice", "icons_blank", "science")  # those scored by the choice that an answer names
 DRAWN = 60  # models' answers to a set, of which each stage has one's: files of their own are links to these
 STAGES = ("finetune", "evaluate", "probe")
@@ -40,7 +40,7 @@ class Size:
     one_in: int = 1
 
 
-SIZES = (Size(1, 10), Size(2), Size(17))  # about 100,000, a million and ten million answers
+SIZES = (Size(1, 10), Size(1), Size(11))  # about 100,000, a million and ten million answers
 
 
 def measure(sizes: Sequence[Size] = SIZES) -> list[Pair]:
@@ -129,10 +129,10 @@ def _runs(size: Size) -> Iterator[Run]:
     chosen = [name for i, name in enumerate(methods.METHODS) if name == "none" or i % size.one_in == 0]
     for seed in range(size.seeds):
         for dataset in SETS:
-            arms = [Run(dataset=dataset, method=name, connector=connector, seed=seed) for name in chosen for connector in methods.card(name).connectors]
+            arms = [Run(dataset=dataset, method=name, connector=connector, seed=seed, test_size=QUESTIONS) for name in chosen for connector in methods.card(name).connectors]
             yield from (replace(run, test_dataset=name) for run in arms for name in SETS)
             yield from (replace(run, test_pictures=pictures) for run in arms if run.method == "none" for pictures in ("blank", "shuffled"))
-            yield Run(dataset=dataset, method="lora", train_pictures="shuffled", seed=seed)
+            yield Run(dataset=dataset, method="lora", train_pictures="shuffled", seed=seed, test_size=QUESTIONS)
 
 
 def _asked(dataset: str, number: int) -> pd.DataFrame:

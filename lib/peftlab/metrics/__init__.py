@@ -245,35 +245,37 @@ def _accuracy(judged: pd.DataFrame) -> float | None:
     return float(judged["value"].mean())
 
 
-def _truth(judged: pd.DataFrame) -> pd.Series:
-    truth = pd.Series([normalise(answers[0]) for answers in judged["answers"]], index=judged.index, dtype=object)
+def _yes(judged: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Which answers say yes, and to which questions yes is right."""
+    truth = np.array([normalise(answers[0]) for answers in judged["answers"]], dtype=object)
     strange = sorted(set(truth) - set(YES_NO))
     if strange:
         raise ValueError(f"a yes/no metric on answers {', '.join(strange[:3])}: every answer must be yes or no")
-    return truth
+    return judged["parsed"].to_numpy(dtype=object) == "yes", truth == "yes"
 
 
-def _share(part: pd.Series, whole: pd.Series) -> float | None:
+def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
     return float(100 * (part & whole).sum() / whole.sum()) if whole.any() else None
 
 
 def _precision(judged: pd.DataFrame) -> float | None:
-    return _share(_truth(judged) == "yes", judged["parsed"] == "yes")
+    said, true = _yes(judged)
+    return _share(true, said)
 
 
 def _recall(judged: pd.DataFrame) -> float | None:
-    return _share(judged["parsed"] == "yes", _truth(judged) == "yes")
+    said, true = _yes(judged)
+    return _share(said, true)
 
 
 def _f1(judged: pd.DataFrame) -> float | None:
-    said, true = judged["parsed"] == "yes", _truth(judged) == "yes"
-    both = int((said & true).sum())
-    return float(200 * both / (said.sum() + true.sum())) if said.any() or true.any() else None
+    said, true = _yes(judged)
+    return float(200 * (said & true).sum() / (said.sum() + true.sum())) if said.any() or true.any() else None
 
 
 def _yes_rate(judged: pd.DataFrame) -> float | None:
-    _truth(judged)
-    return float(100 * (judged["parsed"] == "yes").mean())
+    said, _ = _yes(judged)
+    return float(100 * said.mean())
 
 
 OBJECTS: dict[str, Any] = {"naming": True, "needs": "objects", "reads": _named}
