@@ -1,6 +1,6 @@
-"""The end of the line: a made-up study of a given size, in the schema of a collected one, to its tables, figures and report.
+"""The end of the line: finished stages of a made-up study, in the schema of real ones, to collected tables, statistics, figures and report.
 
-``python -m bench.scale notebook NAME STUDY`` and ``… build STUDY`` are the steps that are measured, each in a process of its own.
+``python -m bench.scale collect SEEDS ONE_IN``, ``… notebook NAME`` and ``… build`` are the steps that are measured, each in a process of its own.
 """
 
 import json
@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +17,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from bench.pairs import Pair
 from peftlab import __main__ as command
-from peftlab import answers, methods, metrics, models, paths, provenance, records
+from peftlab import methods, metrics, models, paths, provenance, records
 from peftlab.run import Run
 
-QUESTIONS, PROBED, PASSAGES = 200, 180, 3
-SETS = ("scenes", "facts", "titles", "icons_choice", "icons_blank", "science", "photos", "captions")
-CHOICES = 6  # of these, the first so many are scored by the choice that an answer names
+STUDY = "scale"
+QUESTIONS, PROBED, PASSAGES = 300, 180, 3
+SETS = ("scenes", "facts", "titles", "icons_choice", "icons_blank", "science")  # those scored by the choice that an answer names
+DRAWN = 60  # models' answers to a set, of which each stage has one's: files of their own are links to these
+STAGES = ("finetune", "evaluate", "probe")
 ORIGIN = {"commit": "0" * 40, "dirty": False, "processor": "none: made up", "device": "cpu"}
 
 
@@ -37,59 +40,38 @@ class Size:
     one_in: int = 1
 
 
-SIZES = (Size(1, 10), Size(1), Size(10))  # about 100,000, a million and ten million answers
-COLLECTED = 500  # stages that are collected, and ten times as many
+SIZES = (Size(1, 10), Size(1), Size(11))  # about 100,000, a million and ten million answers
 
 
-def measure() -> list[Pair]:
-    """Seconds and the peak of memory of a study's end, at each size beside ten times those of the size before it."""
+def measure(sizes: Sequence[Size] = SIZES) -> list[Pair]:
+    """Seconds and the peak of memory of collecting, and of all after it, at each size beside what growing in proportion would take."""
     found, before = [], None
-    for size in SIZES:
+    for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             now = _ended(size, Path(folder))
-        found += _pairs(f"{now['rows']:,} answers and {now['scores']:,} scores: tables, figures, report", now, before)
-        before = now
-    before = None
-    for stages in (COLLECTED, 10 * COLLECTED):
-        with tempfile.TemporaryDirectory() as folder:
-            now = _collected(stages, Path(folder))
-        found += _pairs(f"{stages:,} stages collected and scored", now, before)
+        for part in now["parts"]:
+            what = f"{now['rows']:,} answers and {now['scores']:,} scores of {now['stages']:,} stages: {part}"
+            times = now["rows"] / before["rows"] if before else 1
+            against = f"{times:.1f} times the smaller" if before else "itself"
+            for name, unit in (("seconds", "s"), ("memory", "GB")):
+                found.append(Pair(what, [now["parts"][part][name]], [(before or now)["parts"][part][name] * times], against, unit=unit, note=now["note"]))
         before = now
     return found
-
-
-def _pairs(what: str, now: dict[str, Any], before: dict[str, Any] | None) -> list[Pair]:
-    """Ours beside what growing in proportion would take; the first of several beside itself."""
-    times = now["rows"] / before["rows"] if before else 1
-    return [
-        Pair(what, [now[name]], [(before or now)[name] * times], f"{times:.1f} times the smaller" if before else "itself", unit=unit, note=now["note"])
-        for name, unit in (("seconds", "s"), ("memory", "GB"))
-    ]
 
 
 # ---------------------------------------------------------------- the steps, each in a process of its own
 
 
 def _ended(size: Size, folder: Path) -> dict[str, Any]:
-    """Write a study of this size to `folder`, and make its tables, figures and report."""
+    """Write the stages of a study of this size to `folder`, collect them, and make their tables, figures and report."""
     with _work(folder):
-        rows, scores = write("scale", size)
-        steps = {name: _step("notebook", name, "scale") for name in command.AGGREGATE} | {"report": _step("build", "scale")}
-    note = ", ".join(f"{name} {one['seconds']:.1f} s ({one['processor']:.1f} of a core) {one['peak_memory_bytes'] / 1e9:.2f} GB" for name, one in steps.items())
-    return {"rows": rows, "scores": scores, "seconds": sum(s["seconds"] for s in steps.values()), "memory": max(s["peak_memory_bytes"] for s in steps.values()) / 1e9, "note": note}
-
-
-def _collected(stages: int, folder: Path) -> dict[str, Any]:
-    """Write finished stages of runs to `folder`, and collect them."""
-    with _work(folder):
-        for dataset in SETS:
-            (paths.prepared() / dataset).mkdir(parents=True)
-            (paths.prepared() / dataset / "digests.json").write_text(json.dumps({"train": "0", "test": "0", "base": "0"}))
-        base = models.digest(Run().model)
-        for run in _few(stages):
-            _finish(run, base)
-        one = _step("collect", str(stages))
-    return {"rows": stages * QUESTIONS, "seconds": one["seconds"], "memory": one["peak_memory_bytes"] / 1e9, "note": f"{1000 * one['seconds'] / stages:.2f} ms ({1000 * one['processor'] / stages:.2f} of a core) a stage of {QUESTIONS} answers"}
+        stages = write(size)
+        each = {"collecting": _step("collect", str(size.seeds), str(size.one_in))}
+        each |= {name: _step("notebook", name) for name in command.AGGREGATE} | {"report": _step("build")}
+        rows, scores = pq.read_metadata(paths.results() / STUDY / "predictions.parquet").num_rows, len(pd.read_csv(paths.results() / STUDY / "scores.csv", usecols=["value"]))
+    note = ", ".join(f"{name} {one['seconds']:.1f} s ({one['processor']:.1f} of a core) {one['memory']:.2f} GB" for name, one in each.items())
+    parts = {"collecting": each.pop("collecting"), "statistics, figures, report": {"seconds": sum(one["seconds"] for one in each.values()), "memory": max(one["memory"] for one in each.values())}}
+    return {"rows": rows, "scores": scores, "stages": stages, "parts": parts, "note": note}
 
 
 @contextmanager
@@ -107,26 +89,27 @@ def _step(*arguments: str) -> dict[str, Any]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-m", "bench.scale", *arguments], stdout=subprocess.PIPE, text=True, check=True, cwd=paths.root())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return json.loads(done.stdout.splitlines()[-1]) | {"processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+    facts = json.loads(done.stdout.splitlines()[-1])
+    return {"seconds": facts["seconds"], "memory": facts["peak_memory_bytes"] / 1e9, "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
 def main(step: str, *arguments: str) -> None:
     """Take one step and print its seconds and peak memory as JSON."""
     with provenance.Clock() as clock:
-        if step == "notebook":
-            _perform(*arguments)
-        elif step == "collect":
+        if step == "collect":
             from peftlab import collected
 
-            collected.collect("scale", list(_few(int(arguments[0]))), scorer=metrics, stages=("evaluate",))
+            collected.collect(STUDY, list(_runs(Size(*map(int, arguments)))), scorer=metrics, stages=STAGES)
+        elif step == "notebook":
+            _perform(*arguments)
         else:
             from peftlab import report
 
-            report.build(*arguments)
+            report.build(STUDY)
     print(json.dumps(clock.facts()))
 
 
-def _perform(notebook: str, study: str) -> None:
+def _perform(notebook: str) -> None:
     """The cells of an aggregate notebook, with what they show made as in Jupyter."""
     import nbformat
     from IPython.core.interactiveshell import InteractiveShell
@@ -134,7 +117,7 @@ def _perform(notebook: str, study: str) -> None:
     shell = InteractiveShell.instance()
     for cell in nbformat.read(paths.notebooks() / f"{notebook}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
-            source = f"study = {study!r}" if "parameters" in cell.metadata.get("tags", []) else cell.source
+            source = f"study = {STUDY!r}" if "parameters" in cell.metadata.get("tags", []) else cell.source
             shell.run_cell(source, store_history=False).raise_error()
 
 
@@ -142,13 +125,14 @@ def _perform(notebook: str, study: str) -> None:
 
 
 def _runs(size: Size) -> Iterator[Run]:
-    """Every method and connector on every data set and seed, with the controls of the main study."""
+    """Every method and connector on every data set and seed, tested on all, with the controls of the main study."""
     chosen = [name for i, name in enumerate(methods.METHODS) if name == "none" or i % size.one_in == 0]
     for seed in range(size.seeds):
         for dataset in SETS:
-            for name in chosen:
-                yield from (Run(dataset=dataset, method=name, connector=connector, seed=seed) for connector in methods.card(name).connectors)
-            yield Run(dataset=dataset, method="lora", train_pictures="shuffled", seed=seed)
+            arms = [Run(dataset=dataset, method=name, connector=connector, seed=seed, test_size=QUESTIONS) for name in chosen for connector in methods.card(name).connectors]
+            yield from (replace(run, test_dataset=name) for run in arms for name in SETS)
+            yield from (replace(run, test_pictures=pictures) for run in arms if run.method == "none" for pictures in ("blank", "shuffled"))
+            yield Run(dataset=dataset, method="lora", train_pictures="shuffled", seed=seed, test_size=QUESTIONS)
 
 
 def _asked(dataset: str, number: int) -> pd.DataFrame:
@@ -183,70 +167,46 @@ def _answered(asked: pd.DataFrame, level: float, rng: np.random.Generator) -> pd
     return asked.assign(response=said)
 
 
-def _judged(answered: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The same with what `metrics.judge` would say of them, which is measured apart (`_collected`)."""
-    right = np.array([r == a[0] for r, a in zip(answered["response"], answered["answers"])])
-    unread = answered["response"].str.startswith("word ").to_numpy()
-    outcome = np.where(right, "right", np.where(unread, "unparsed", "wrong"))
-    return answered.assign(parsed=answered["response"].where(~unread, None), outcome=outcome, value=100.0 * right, metric=metric)
+def _files(folder: Path, rng: np.random.Generator) -> dict[tuple[str, str], list[dict[str, Path]]]:
+    """By stage and data set: the files that some models' stages hold, written once."""
+    found: dict[tuple[str, str], list[dict[str, Path]]] = {}
+    for number, name in enumerate((*SETS, "presence")):
+        stage, asked = ("probe", _probe()) if name == "presence" else ("evaluate", _asked(name, number))
+        for draw in range(DRAWN):
+            answered = _answered(asked, rng.uniform(0.2, 0.7), rng)
+            if stage == "evaluate":
+                answered = answered.assign(likelihoods=list(np.log(rng.dirichlet(np.ones(4), len(asked)))))
+            answered.to_parquet(file := folder / f"{name}-{draw}.parquet", index=False)
+            found.setdefault((stage, name), []).append({"predictions.parquet": file})
+    (adapter := folder / "adapter").write_bytes(bytes(2**16))
+    pd.DataFrame({"step": range(60), "loss": rng.random(60), "seconds": rng.random(60)}).to_parquet(steps := folder / "steps")
+    return found | {("finetune", name): [{"adapter.safetensors": adapter, "steps.parquet": steps}] for name in SETS}
 
 
-def write(study: str, size: Size) -> tuple[int, int]:
-    """Write a made-up study to the results folder, as `collected.collect` would; returns how many answers and scores it has."""
-    folder, rng = paths.results() / study, np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    asked = {name: _asked(name, i) for i, name in enumerate(SETS)}
-    drawn = {name: [_judged(_answered(rows, level, rng), "exact") for level in np.linspace(0.2, 0.7, 30)] for name, rows in (asked | {"presence": _probe()}).items()}
-    rows, scores, costs, texts = 0, [], [], []
-
-    def add(written: answers.Writer, run: Run, stage: str, tested_on: str) -> None:
-        nonlocal rows
-        judged = drawn[tested_on][rng.integers(30)].assign(metric="yes_no" if stage == "probe" else "exact")
-        about = {"run": run.id, "stage": stage, **run.resolved(), "tested_on": tested_on, **ORIGIN}
-        written.add(judged, about)
-        rows += len(judged)
-        value = float(judged["value"].mean())
-        scores.extend({**about, "metric": name, "value": value, "n": len(judged), "unparsed": 0} for name in (metrics.PROBE if stage == "probe" else ("exact", "likeliest")))
-
-    with answers.writing(folder / "predictions.parquet") as written:
-        for run in _runs(size):
-            for name in SETS if run.train_pictures == "true" and run.method != "none" else (run.dataset,):
-                add(written, replace(run, test_dataset=name), "evaluate", name)
-            if run.method == "none":
-                for name in SETS:
-                    if name != run.dataset:
-                        add(written, replace(run, test_dataset=name), "evaluate", name)
-                for pictures in ("blank", "shuffled"):
-                    add(written, replace(run, test_pictures=pictures), "evaluate", run.dataset)
-            if run.seed == 0:
-                add(written, run, "probe", "presence")
-            about = {"run": run.id, "stage": "finetune", **run.resolved(), **ORIGIN}
-            texts.extend({**about, "stage": "evaluate", "passage": f"passage {i}", "tokens": 100 + i, "nats": (100 + i) * (3 + rng.random())} for i in range(PASSAGES))
-            if run.method != "none":
-                spent = {"seconds": 60 + 20 * rng.random(), "peak_memory_bytes": int(3e9), "adapter_bytes": int(4e6), "final_loss": 0.5, "protocol": 1}
-                trained = {"trainable_vision": 0, "trainable_connector": 1_070_000 * (run.connector == "tuned"), "trainable_llm": 1_000_000}
-                costs.append({**about, **spent, **trained, "total_vision": 3_400_000, "total_connector": 1_070_000, "total_llm": 134_500_000})
-    for name, table in {"scores": scores, "costs": costs, "texts": texts}.items():
-        pd.DataFrame(table).to_csv(folder / f"{name}.csv", index=False)
-    origins: dict[str, Any] = {name: [None] for name in ("protocol", "commits", "dirty", "python", "systems", "processors", "cores", "devices")}
-    origins |= {"study": study, "packages": {}, "bases": {}, "data": [], "stages": len(scores) // 2, "seconds": 0.0, "started": "2026-01-01T00:00:00+00:00"}
-    (folder / "provenance.json").write_text(json.dumps(origins))
-    return rows, len(scores)
-
-
-def _few(stages: int) -> Iterator[Run]:
-    """So many evaluations of the untouched base, each of a seed and a data set whose questions have choices."""
-    yield from (Run(method="none", dataset=SETS[i % CHOICES], seed=i // CHOICES) for i in range(stages))
-
-
-def _finish(run: Run, base: str) -> None:
-    """A finished evaluation of made-up answers, by a base of this digest."""
-    rng = np.random.default_rng(run.seed)
-    asked = _answered(_asked(run.dataset, SETS.index(run.dataset)), 0.4, rng)
-    stage = records.open_stage(run, "evaluate", inputs=records.inputs(run, "evaluate", base=base))
-    asked.to_parquet(stage.folder / "predictions.parquet", index=False)
-    packages = {name: "1.0" for name in provenance.PACKAGES}
-    stage.finish(stamp={**ORIGIN, "packages": packages, "python": "3.11", "system": "Linux", "cores": 2, "seconds": 1.0, "started": "2026-01-01T00:00:00+00:00"})
+def write(size: Size) -> int:
+    """Write the finished stages of a study of this size; returns how many there are. Adapters are of 64 KB: hashing real ones takes longer."""
+    rng, base = np.random.default_rng(0), models.digest(Run().model)
+    for name in SETS:
+        (paths.prepared() / name).mkdir(parents=True)
+        (paths.prepared() / name / "digests.json").write_text(json.dumps({"train": "0", "test": "0", "base": "0"}))
+    (kept := paths.runs().parent / "files").mkdir()
+    files, told = _files(kept, rng), set[Path]()
+    packages, towers = {name: "1.0" for name in provenance.PACKAGES}, {"vision": 0, "connector": 0, "llm": 1_000_000}
+    stamp = {**ORIGIN, "packages": packages, "python": "3.11", "system": "Linux", "cores": 2, "started": "2026-01-01T00:00:00+00:00", "peak_memory_bytes": int(3e9)}
+    for run in _runs(size):
+        for stage in STAGES:
+            final = records.stage_folder(run, stage)
+            if final in told or (stage == "finetune" and run.method == "none"):
+                continue
+            told.add(final)
+            draws = files[stage, {"finetune": run.dataset, "evaluate": run.tested_on, "probe": "presence"}[stage]]
+            begun = records.open_stage(run, stage, inputs=records.inputs(run, stage, base=base))
+            for name, file in draws[rng.integers(len(draws))].items():
+                os.link(file, begun.folder / name)
+            text = [{"passage": f"passage {i}", "tokens": 100 + i, "nats": (100 + i) * (3 + rng.random())} for i in range(PASSAGES)] if stage == "evaluate" and run.tested_on == run.dataset else None
+            counts = {"trainable": towers, "total": {"vision": 3_400_000, "connector": 1_070_000, "llm": 134_500_000}} if stage == "finetune" else {}
+            begun.finish(stamp={**stamp, "seconds": 60 + 20 * rng.random(), **counts}, **({"text": text} if text else {}))
+    return len(told)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,11 @@ def judged(run: Run, *, n: int = 4, likelihoods: bool = False) -> pd.DataFrame:
     return metrics.judge(rows.assign(likelihoods=[[-0.1, -0.2, -0.3]] * n) if likelihoods else rows)
 
 
+def table(rows: pd.DataFrame) -> pa.Table:
+    """Rows as they are added to the table of answers."""
+    return pa.Table.from_pandas(rows, preserve_index=False)
+
+
 def about(run: Run) -> dict[str, object]:
     """What is said of each answer of a run's evaluation."""
     return {"run": run.id, "stage": "evaluate", **run.resolved(), "tested_on": run.tested_on, **ORIGIN}
@@ -46,7 +51,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(answers, "ROWS", request.param)
     with answers.writing(tmp_path / "predictions.parquet") as written:
         for i, run in enumerate(RUNS):
-            written.add(judged(run, likelihoods=i == 1), about(run))
+            written.add(table(judged(run, likelihoods=i == 1)), about(run))
     return tmp_path / "predictions.parquet"
 
 
@@ -68,8 +73,8 @@ def test_options_come_from_the_answers_that_have_them(tmp_path: Path, monkeypatc
     monkeypatch.setattr(answers, "ROWS", 4)
     weighed = judged(RUNS[1]).assign(choices=[[]] * 4, options=[["cat", "dog"], ["dog", "cat"], None, ["cat", "ox"]], likelihoods=[[-1.0, -2.0], [-2.0, -1.0], None, [-9.0, -8.0]])
     with answers.writing(tmp_path / "p.parquet") as written:
-        written.add(judged(RUNS[0]).assign(choices=[[]] * 4), about(RUNS[0]))
-        written.add(weighed, about(RUNS[1]))
+        written.add(table(judged(RUNS[0]).assign(choices=[[]] * 4)), about(RUNS[0]))
+        written.add(table(weighed), about(RUNS[1]))
     rows = answers.read(tmp_path / "p.parquet")
     assert rows["options"].tolist() == [("cat", "dog"), ("dog", "cat"), None, ("cat", "ox")] * 2
     assert rows["likeliest"].tolist() == [-1, -1, -1, -1, 0, 1, -1, 1]
@@ -93,7 +98,7 @@ def test_names_are_categories_numbers_are_ordered_and_lists_are_shared(file: Pat
 
 def test_a_column_that_the_table_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="answers with a column 'mood': the table of answers has example_id"), answers.writing(tmp_path / "x.parquet") as written:
-        written.add(judged(RUNS[0]).assign(mood="good"), about(RUNS[0]))
+        written.add(table(judged(RUNS[0]).assign(mood="good")), about(RUNS[0]))
     with answers.writing(tmp_path / "none.parquet"):
         pass
     assert not list(tmp_path.iterdir())
@@ -138,7 +143,7 @@ def test_memory_of_a_study_is_bounded_by_its_rows(tmp_path: Path) -> None:
         with answers.writing(file) as written:
             for dataset in ("scenes", "facts", "titles", "icons_choice"):
                 for run in (Run(dataset=dataset, method=m, seed=s, test_dataset=t) for m in ("none", "lora") for s in range(seeds) for t in ("scenes", "facts", "titles", "icons_choice", "science")):
-                    written.add(judged(run, n=200), about(run))
+                    written.add(table(judged(run, n=200)), about(run))
     done = subprocess.run([sys.executable, "-c", MEASURED, str(large), str(small)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -151,5 +156,5 @@ def test_the_place_of_the_greatest_is_the_first_of_several() -> None:
     rng = np.random.default_rng(0)
     lists = [None, [], *([float(x) for x in rng.integers(-3, 0, rng.integers(1, 6))] for _ in range(200)), None]
     chunked = pa.chunked_array([pa.array(lists[:90], pa.list_(pa.float64())), pa.array(lists[90:], pa.list_(pa.float64()))])
-    assert answers._greatest(chunked).tolist() == [max(range(len(found)), key=found.__getitem__) if found else -1 for found in lists]
-    assert answers._greatest(pa.chunked_array([pa.nulls(3, pa.list_(pa.float64()))])).tolist() == [-1, -1, -1]
+    assert answers.greatest(chunked).tolist() == [max(range(len(found)), key=found.__getitem__) if found else -1 for found in lists]
+    assert answers.greatest(pa.chunked_array([pa.nulls(3, pa.list_(pa.float64()))])).tolist() == [-1, -1, -1]

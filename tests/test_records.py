@@ -241,6 +241,45 @@ def test_collect_twice_gives_the_same_bytes_and_takes_a_shared_model_once(prepar
     assert len(pd.read_csv(paths.results() / "study" / "costs.csv")) == 1
 
 
+@pytest.mark.parametrize("together", [1, 2, 500])
+def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, str], cache: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collected, "TOGETHER", together)
+    said = [("cat", "dog", "cat", ""), ("dog", "dog", "bird", "cat"), ("cat", "dog", "cat", ""), ("Dog.", "cat", "cat", "cat"), ("cat", "cat", "dog", "dog")]
+    examples, runs, given = records.read_examples("icons_choice", "test"), [replace(RUN, method="none", seed=seed) for seed in range(5)], []
+    for number, (run, responses) in enumerate(zip(runs, said, strict=True)):
+        likelihoods = [[-float(number == i), -0.5] if i else None for i in range(4)] if number in (1, 3) else []
+        rows = records.predictions(examples, responses, options=[e.choices for e in examples] if likelihoods else (), likelihoods=likelihoods)
+        if number == 2:
+            rows["objects"] = None
+        if number == 4:
+            rows = rows.iloc[::-1].reset_index(drop=True)
+        stage = records.open_stage(run, "evaluate", inputs=records.inputs(run, "evaluate"))
+        rows.to_parquet(stage.folder / "predictions.parquet")
+        stage.finish(stamp={"device": "cpu"})
+        given.append(rows)
+    folder = collect(runs, stages=("evaluate",))
+    answers, scores = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv")
+    name = datasets.card("icons_choice").metric
+    for run, rows in zip(runs, given, strict=True):
+        judged, mine = metrics.judge(rows, name), answers[answers["run"] == run.id]
+        for column in (*rows, "parsed", "outcome", "value", "metric"):
+            found, wanted = ([None if v is None or v is np.nan else list(v) if isinstance(v, list | np.ndarray) else v for v in frame[column].tolist()] for frame in (mine, judged))
+            assert found == wanted, (run.id, column)
+        expected = [{"metric": metric, **metrics.score(judged, metric)} for metric in metrics.shown(name, rows)]
+        assert scores.loc[scores["run"] == run.id, list(expected[0])].to_dict("records") == expected
+    assert scores["metric"].value_counts()["likeliest"] == 2
+
+
+def test_a_question_asked_twice_in_a_stage_is_not_collected(prepared: dict[str, str], cache: Path) -> None:
+    run = replace(RUN, method="none")
+    stage = records.open_stage(run, "evaluate", inputs=records.inputs(run, "evaluate"))
+    records.predictions([example(1), example(1)], ["cat", "dog"]).to_parquet(stage.folder / "predictions.parquet")
+    stage.finish()
+    with pytest.raises(ValueError, match="example_id 'e1' occurs twice in a stage of 2 answers"):
+        collect([run], stages=("evaluate",))
+    assert not (paths.results() / "study").exists()
+
+
 def test_collect_names_at_most_five_missing_stages_and_leaves_the_old_tables(prepared: dict[str, str], cache: Path) -> None:
     tuned()
     evaluated()

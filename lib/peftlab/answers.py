@@ -1,6 +1,6 @@
 """The table of a study's answers: written as its stages come, read back at a few bytes a row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -32,21 +32,22 @@ def _axes() -> dict[str, pa.DataType]:
 
 ABOUT = {"run": pa.string(), "stage": pa.string(), **_axes(), "tested_on": pa.string(), **ORIGIN}
 SCHEMA = pa.schema({**GIVEN, **JUDGED, **ABOUT})
+KNOWN = frozenset(SCHEMA.names)
 
 
 class Writer:
     """predictions.parquet while it is written: stages are added one after another, and the answers of one lie in one row group."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.waiting, self.rows = file, list[tuple[pd.DataFrame, dict[str, Any]]](), 0
+        self.file, self.waiting, self.rows = file, list[tuple[pa.Table, dict[str, Any]]](), 0
         self._writer: pq.ParquetWriter | None = None
 
-    def add(self, judged: pd.DataFrame, about: dict[str, Any]) -> None:
+    def add(self, judged: pa.Table, about: dict[str, Any]) -> None:
         """Add a stage's judged answers and what is said of each of them: run, stage, every axis, data set, origin.
 
         Raises ValueError on a column that the table does not have.
         """
-        strange = [name for name in (*judged, *about) if name not in SCHEMA.names]
+        strange = [name for name in (*judged.column_names, *about) if name not in KNOWN]
         if strange:
             raise ValueError(f"answers with a column {strange[0]!r}: the table of answers has {', '.join(SCHEMA.names)} (lib/peftlab/answers.py)")
         self.waiting.append((judged, about))
@@ -58,14 +59,14 @@ class Writer:
         """Write what was added since the last time as a row group."""
         if not self.waiting:
             return
-        frames, stages = zip(*self.waiting)
-        rows, place = pd.concat(frames, ignore_index=True), np.repeat(np.arange(len(frames)), [len(f) for f in frames])
+        tables, stages = zip(*self.waiting)
+        rows, place = together(tables), np.repeat(np.arange(len(tables)), [len(t) for t in tables])
         columns = []
         for part in SCHEMA:
             if part.name in ABOUT:
                 columns.append(pa.array([about.get(part.name) for about in stages], part.type).take(pa.array(place)))
             else:
-                columns.append(pa.array(rows[part.name], part.type, from_pandas=True) if part.name in rows else pa.nulls(len(rows), part.type))
+                columns.append(rows[part.name] if part.name in rows.column_names else pa.nulls(len(rows), part.type))
         self._writer = self._writer or pq.ParquetWriter(self.file, SCHEMA, compression="zstd")
         self._writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=len(rows))
         self.waiting, self.rows = [], 0
@@ -75,6 +76,12 @@ class Writer:
         self.flush()
         if self._writer:
             self._writer.close()
+
+
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Answers one after another, with the types that their columns have in the table of answers; a column that not all have is empty elsewhere."""
+    rows = pa.concat_tables(tables, promote_options="permissive")
+    return rows.cast(pa.schema([SCHEMA.field(name) for name in rows.column_names])).combine_chunks()
 
 
 @contextmanager
@@ -101,7 +108,7 @@ def read(file: Path) -> pd.DataFrame:
         lists = [part.name for part in kinds if pa.types.is_list(part.type) and part.name != "likelihoods"]
         places, first = questions(columns["tested_on"], columns["example_id"])
         if "likelihoods" in kinds.names:
-            columns["likeliest"] = np.concatenate([_greatest(source.read_row_group(i, columns=["likelihoods"])["likelihoods"]) for i in range(source.num_row_groups)])
+            columns["likeliest"] = np.concatenate([greatest(source.read_row_group(i, columns=["likelihoods"])["likelihoods"]) for i in range(source.num_row_groups)])
         columns |= _lists(source, [name for name in lists if name != "options"], places, first)
         if "options" in lists:  # answers kept before there were options stand beside others to the same question
             weighed = np.flatnonzero(columns["likeliest"] >= 0)[::-1]
@@ -110,7 +117,7 @@ def read(file: Path) -> pd.DataFrame:
     return pd.DataFrame({name: columns[name] for name in (*kinds.names, "likeliest") if name in columns}, copy=False)
 
 
-def _greatest(lists: pa.ChunkedArray) -> np.ndarray:
+def greatest(lists: pa.ChunkedArray) -> np.ndarray:
     """The place of the greatest number in each list, the first of several; -1 where there is none."""
     whole = lists.combine_chunks()
     sizes = whole.value_lengths().fill_null(0).to_numpy().astype(np.int64)

@@ -4,12 +4,15 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property, partial
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,14 +28,18 @@ class Scorer(Protocol):
 
     RELATIVE: tuple[str, ...]
     NAMING: tuple[str, ...]
+    PREFERRING: tuple[str, ...]
 
     def judge(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> pd.DataFrame: ...
 
-    def score(self, predictions: pd.DataFrame, name: str, *, whole: pd.DataFrame | None = None, vocabulary: Sequence[str] = ()) -> dict[str, Any]: ...
+    def scores(self, judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, Any]]: ...
 
     def shown(self, name: str, predictions: pd.DataFrame, *, dataset: str = "") -> tuple[str, ...]: ...
 
 
+T, U = TypeVar("T"), TypeVar("U")
+SAID = ("response", "likelihoods")  # what of an answer is the model's; all else is its question's
+TOGETHER = 500  # stages that are read and judged at once
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 
 
@@ -46,26 +53,26 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     and says what is reported of them.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    scores, costs, texts, whole, vocabularies = [], [], [], {}, {}
+    scores, texts, whole, vocabularies = [], [], {}, {}
     found = _finished(runs, stages)
+    costs = [{"run": run.id, "stage": stage, **run.resolved(), **_costs(place, content)} for (stage, place), (run, content) in found.items() if stage == "finetune"]
+    asked = [(place, stage, run, content) for (stage, place), (run, content) in found.items() if stage != "finetune"]
+    names = cache(partial(_names, scorer))
     with _renewed(study) as folder, answers.writing(folder / "predictions.parquet") as written:
-        for (stage, place), (run, content) in found.items():
-            about = {"run": run.id, "stage": stage, **run.resolved()}
-            if stage == "finetune":
-                costs.append({**about, **_costs(place, content)})
-                continue
-            dataset = run.tested_on if stage == "evaluate" else run.probe
-            about |= {"tested_on": dataset, **{name: content.get("stamp", {}).get(name) for name in answers.ORIGIN}}
-            given = pq.ParquetFile(place / "predictions.parquet").read(use_threads=False).to_pandas()
-            names = _names(scorer, stage, dataset, given)
-            if set(names) & set(scorer.RELATIVE) and dataset not in whole:
-                whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
-            if set(names) & set(scorer.NAMING) and dataset not in vocabularies:
-                vocabularies[dataset] = records.read_vocabulary(run.tested_on if stage == "evaluate" else records.probed(run))
-            judged, rows = _assessed(scorer, given, names, whole.get(dataset), vocabularies.get(dataset, ()))
-            written.add(judged, about)
-            scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
-            texts += [{**about, **passage} for passage in content.get("text") or []]
+        for several, stored in zip(_batches(asked), _ahead(_stored, _batches(asked)), strict=True):
+            given = []
+            for (_, stage, run, _), rows in zip(several, stored, strict=True):
+                dataset = run.tested_on if stage == "evaluate" else run.probe
+                given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(rows))))
+                if set(one.names) & set(scorer.RELATIVE) and dataset not in whole:
+                    whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
+                if set(one.names) & set(scorer.NAMING) and dataset not in vocabularies:
+                    vocabularies[dataset] = records.read_vocabulary(run.tested_on if stage == "evaluate" else records.probed(run))
+            for (_, stage, run, content), one, (judged, rows) in zip(several, given, _assessed(scorer, given, whole, vocabularies), strict=True):
+                about = {"run": run.id, "stage": stage, **run.resolved(), "tested_on": one.tested_on, **{name: content.get("stamp", {}).get(name) for name in answers.ORIGIN}}
+                written.add(judged, about)
+                scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
+                texts += [{**about, **passage} for passage in content.get("text") or []]
         named = [{"tested_on": dataset, "name": name} for dataset, names in vocabularies.items() for name in names]
         _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named}, _origins(found.values()) | ({"sources": list(sources)} if sources else {}), study)
         if whole:
@@ -79,15 +86,92 @@ def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"metric": MEASURED[0], "value": math.exp(nats / tokens), "n": tokens, "unparsed": 0}] if text else []
 
 
-def _names(scorer: Scorer, stage: str, tested_on: str, answers: pd.DataFrame) -> tuple[str, ...]:
-    """The metrics of a stage's answers; the first judges them."""
-    return scorer.shown(datasets.card(tested_on).metric, answers, dataset=tested_on) if stage == "evaluate" else scorer.shown(tested_on, answers)
+def _batches(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[i : i + TOGETHER] for i in range(0, len(items), TOGETHER)]
 
 
-def _assessed(scorer: Scorer, answers: pd.DataFrame, names: Sequence[str], whole: pd.DataFrame | None, vocabulary: Sequence[str]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Answers judged by the first metric, and a row of scores for each."""
-    judged = scorer.judge(answers, names[0], whole=whole, vocabulary=vocabulary)
-    return judged, [{"metric": name, **scorer.score(judged, name, whole=whole, vocabulary=vocabulary)} for name in names]
+def _ahead(work: Callable[[Sequence[T]], U], batches: Iterable[Sequence[T]]) -> Iterator[U]:
+    """What `work` makes of each batch, in order: as many batches as there are cores are worked on before they are asked for."""
+    with ThreadPoolExecutor(provenance.cores()) as pool:
+        waiting = deque[Future[U]]()
+        for batch in batches:
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > provenance.cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _stored(asked: Sequence[tuple[Path, str, Run, dict[str, Any]]]) -> list[pa.Table]:
+    """The answers of stages as they are stored."""
+    return [pq.ParquetFile(place / "predictions.parquet").read(use_threads=False) for place, *_ in asked]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The stored answers of a stage, the data set or probe that they are of, and the metrics reported of them; the first judges them."""
+
+    rows: pa.Table
+    tested_on: str
+    names: tuple[str, ...]
+
+
+def _names(scorer: Scorer, stage: str, tested_on: str, filled: tuple[str, ...]) -> tuple[str, ...]:
+    """The metrics of a stage's answers, which have something in the columns `filled`; the first judges them."""
+    there = pd.DataFrame({name: [True] for name in filled})
+    return scorer.shown(datasets.card(tested_on).metric, there, dataset=tested_on) if stage == "evaluate" else scorer.shown(tested_on, there)
+
+
+def _filled(rows: pa.Table) -> tuple[str, ...]:
+    """The columns that hold something."""
+    return tuple(name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count < len(rows))
+
+
+Assessed = tuple[pa.Table, list[dict[str, Any]]]  # the answers of a stage as they were judged, and a row of scores for each metric
+
+
+def _assessed(scorer: Scorer, given: Sequence[_Given], whole: Mapping[str, pd.DataFrame | None], vocabularies: Mapping[str, Sequence[str]]) -> list[Assessed]:
+    """Every stage judged and scored, those that asked the same questions together."""
+    groups, latest, found = list[list[int]](), dict[Any, tuple[pa.Table, list[int]]](), dict[int, Assessed]()
+    for number, one in enumerate(given):
+        asked, key = one.rows.drop_columns([name for name in SAID if name in one.rows.column_names]), (one.tested_on, one.names)
+        if key not in latest or not latest[key][0].equals(asked):
+            latest[key] = (asked, [])
+            groups.append(latest[key][1])
+        latest[key][1].append(number)
+    for group in groups:
+        one = given[group[0]]
+        found |= zip(group, _alike(scorer, [given[i].rows for i in group], one.names, whole.get(one.tested_on), vocabularies.get(one.tested_on, ())), strict=True)
+    return [found[number] for number in range(len(given))]
+
+
+def _alike(scorer: Scorer, stages: Sequence[pa.Table], names: Sequence[str], whole: pd.DataFrame | None, vocabulary: Sequence[str]) -> list[Assessed]:
+    """Stages with the same questions, judged and scored. What several models said to a question is judged once, and there are few things to say."""
+    rows, asked = answers.together(stages), stages[0].to_pandas()
+    double = asked["example_id"][asked["example_id"].duplicated()]
+    if len(double):
+        raise ValueError(f"example_id {double.iloc[0]!r} occurs twice in a stage of {len(asked)} answers: each question is asked once")
+    stage, question = (numbers.ravel() for numbers in np.indices((len(stages), len(asked))))
+    said = [rows["response"].combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()]
+    said.append(answers.greatest(rows["likelihoods"]) if "likelihoods" in rows.column_names else np.zeros_like(stage))
+    counted, scores, judged = np.arange(len(rows)), [list[dict[str, Any]]() for _ in stages], rows
+    for name in names:
+        _, first, which = np.unique(question[counted] * (len(rows) + 2) + said[name in scorer.PREFERRING][counted] + 1, return_index=True, return_inverse=True)
+        first = counted[first]
+        words = {column: rows[column].take(pa.array(first)).to_pandas().array for column in SAID if column in rows.column_names}
+        one = scorer.judge(asked.iloc[question[first]].reset_index(drop=True).assign(example_id=range(len(first)), **words), name, whole=asked if whole is None else whole, vocabulary=vocabulary)
+        place = np.full(len(first), -1)  # in what was judged: a metric may leave out what it cannot judge
+        place[one.index] = np.arange(len(one))
+        counted, which = counted[place[which] >= 0], place[which][place[which] >= 0]
+        ends = np.searchsorted(stage[counted], range(1, len(stages)))
+        for found, row in zip(scores, scorer.scores(one, np.split(which, ends)), strict=True):
+            found.append({"metric": name, **row})
+        if name == names[0]:
+            left, places, judged = counted, [0, *ends, len(counted)], rows if len(counted) == len(rows) else rows.take(pa.array(counted))
+            for part, kind in answers.JUDGED.items():
+                judged = judged.append_column(part, pa.array(one[part], kind, from_pandas=True).take(pa.array(which)))
+        counted = left
+    return [(judged.slice(start, end - start), found) for (start, end), found in zip(pairwise(places), scores, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -124,16 +208,16 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
             given, judged = group.to_pandas(), []
             for cell in _stages(given, told):
                 stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
-                bare = cell.drop(columns=[c for c in answers.JUDGED if c in cell])
-                names = (metric,) if metric else _names(scorer, stage, tested_on, bare)
+                bare = group.select([c for c in answers.GIVEN if c in group.column_names]).take(pa.array(cell.index))
+                asked = _Given(bare, tested_on, (metric,) if metric else _names(scorer, stage, tested_on, _filled(bare)))
                 try:
-                    one, made = _assessed(scorer, bare, names, _whole(results.references, tested_on), results.vocabulary(tested_on))
+                    [(one, made)] = _assessed(scorer, [asked], {tested_on: _whole(results.references, tested_on)}, {tested_on: results.vocabulary(tested_on)})
                 except ValueError as error:
                     if metric is None:
                         raise
                     refused[tested_on] = str(error)
                     continue
-                judged.append(one)
+                judged.append(one.select(list(answers.JUDGED)).to_pandas().set_index(cell.index))
                 rows += [{**cell.iloc[0][about].to_dict(), **row} for row in made]
             new = given if metric else pd.concat(judged).loc[given.index]
             moved += int((new[["outcome", "value"]] != given[["outcome", "value"]]).any(axis=1).sum())
@@ -195,21 +279,28 @@ def _changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
     """Each stage folder of the runs once, with its record; ValueError where any is missing or stale."""
-    missing, stale, found = [], [], {}
-    bases = {name: models.digest(name) for name in {r.model for r in runs}}
+    bases, read = {name: models.digest(name) for name in {r.model for r in runs}}, cache(records.read_json)
+    asked: dict[tuple[str, Path], Run] = {}
     for run in runs:
         for stage in stages:
-            folder = records.stage_folder(run, stage)
-            if (stage, folder) in found or (stage == "finetune" and run.method == "none"):
-                continue
+            if stage != "finetune" or run.method != "none":
+                asked.setdefault((stage, records.stage_folder(run, stage)), run)
+
+    def checked(batch: Sequence[tuple[tuple[str, Path], Run]]) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:
+        for (stage, folder), run in batch:
             content = records.sealed(folder)
-            name = str(folder.relative_to(paths.runs()))
-            if content is None:
-                missing.append(name)
-            elif differences := records.differences(content, records.expectation(run, stage, records.inputs(run, stage, base=bases[run.model]))):
-                stale.append(f"{name} ({'; '.join(differences)})")
-            else:
-                found[stage, folder] = (run, content)
+            expected = records.expectation(run, stage, records.inputs(run, stage, base=bases[run.model], read=read)) if content else {}
+            yield content, records.differences(content, expected) if content else []
+
+    missing, stale, found = [], [], {}
+    batches = _batches(list(asked.items()))
+    for ((stage, folder), run), (content, differences) in zip(asked.items(), chain.from_iterable(_ahead(lambda batch: list(checked(batch)), batches)), strict=True):
+        if content is None:
+            missing.append(str(folder.relative_to(paths.runs())))
+        elif differences:
+            stale.append(f"{folder.relative_to(paths.runs())} ({'; '.join(differences)})")
+        else:
+            found[stage, folder] = (run, content)
     for kind, names in (("missing", missing), ("stale", stale)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -224,8 +315,8 @@ def _costs(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     stamp = content.get("stamp", {})
     facts = {name: value for name, value in stamp.items() if value is None or isinstance(value, (str, int, float))}
     towers = {f"{kind}_{tower}": count for kind in ("trainable", "total") for tower, count in stamp.get(kind, {}).items()}
-    steps = pd.read_parquet(folder / "steps.parquet")
-    facts |= {"final_loss": float(steps["loss"].tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size}
+    losses = pq.ParquetFile(folder / "steps.parquet").read(columns=["loss"], use_threads=False)["loss"].to_pandas()
+    facts |= {"final_loss": float(losses.tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size}
     return {**facts, **towers, "protocol": content["protocol"], **{f"digest_{k}": v for k, v in content["inputs"].items()}}
 
 

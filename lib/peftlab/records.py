@@ -5,7 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -154,12 +154,17 @@ def _content(file: Path, size: int, changed: int) -> bytes:
         return hashlib.file_digest(handle, "sha256").digest()
 
 
-def digests(dataset: str) -> dict[str, str]:
+def read_json(file: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(file.read_bytes())
+
+
+def digests(dataset: str, *, read: Callable[[Path], Any] = read_json) -> dict[str, str]:
     """The digest of each prepared split; raises FileNotFoundError saying how to prepare the data set."""
     file = paths.prepared() / dataset / "digests.json"
     if not file.exists():
         raise FileNotFoundError(f"{dataset} is not prepared: run notebooks/01_prepare_data.ipynb with dataset = {dataset!r}")
-    return json.loads(file.read_text())
+    return read(file)
 
 
 def read_revisions(dataset: str) -> dict[str, str | None]:
@@ -334,8 +339,8 @@ class Stage:
 
 def stage_folder(run: Run, stage: str) -> Path:
     """Where the finished stage lies: data/runs/<id>/finetune, /evaluate/<test_id> or /probe/<probe_id>."""
-    inner = {"finetune": Path("finetune"), "evaluate": Path("evaluate") / run.test_id, "probe": Path("probe") / run.probe_id}
-    return paths.runs() / run.id / inner[stage]
+    inner = {"finetune": (), "evaluate": (run.test_id,), "probe": (run.probe_id,)}
+    return paths.runs().joinpath(run.id, stage, *inner[stage])
 
 
 def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -347,22 +352,22 @@ def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
     return {"stage": stage, "protocol": PROTOCOL[stage], "resolved": resolved, "inputs": inputs}
 
 
-def inputs(run: Run, stage: str, *, base: str | None = None) -> dict[str, str | None]:
+def inputs(run: Run, stage: str, *, base: str | None = None, read: Callable[[Path], Any] = read_json) -> dict[str, str | None]:
     """The digests of what a stage reads: its examples, the base (`models.digest` unless given) and the tuned model.
 
-    ``finetune`` is None where nothing is tuned (yet). Raises FileNotFoundError where the data set is not prepared.
+    ``finetune`` is None where nothing is tuned (yet). `read` gives the content of a JSON file: who asks for many stages at once gives one that remembers. Raises FileNotFoundError where the data set is not prepared.
     """
     reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), probed_split(run))}
     dataset, split = reads[stage]
-    found: dict[str, str | None] = {"data": digests(dataset).get(split), "base": base or models.digest(run.model)}
+    found: dict[str, str | None] = {"data": digests(dataset, read=read).get(split), "base": base or models.digest(run.model)}
     if stage == "finetune" and run.replay:
-        found["replay"] = " ".join(digests(name)["train"] for name in replayed(run))
+        found["replay"] = " ".join(digests(name, read=read)["train"] for name in replayed(run))
     if stage != "finetune":
         record = stage_folder(run, "finetune") / "run.json"
-        files = json.loads(record.read_text())["files"] if record.exists() else {}
+        files = read(record)["files"] if record.exists() else {}
         found["finetune"] = files.get(run.probed if stage == "probe" else adapter_file())  # not the log: its seconds differ each time
     if stage == "probe":
-        found["names"] = digests(dataset).get("base")  # what is popular is counted there
+        found["names"] = digests(dataset, read=read).get("base")  # what is popular is counted there
     return found
 
 
@@ -382,17 +387,18 @@ def sealed(folder: Path) -> dict[str, Any] | None:
 
     Raises ValueError where a file was edited, added or removed since the stage was sealed.
     """
-    if not (folder / "run.json").exists():
+    record = folder / "run.json"
+    if not record.exists():
         return None
     advice = f"delete {folder} to make it again"
     try:
-        content = json.loads((folder / "run.json").read_text())
+        content = json.loads(record.read_bytes())
         seal, files = content.pop("seal"), content["files"]
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder / 'run.json'} was edited and is no longer a run's record ({error}); {advice}") from error
+        raise ValueError(f"{record} was edited and is no longer a run's record ({error}); {advice}") from error
     if seal != _seal(content):
-        raise ValueError(f"{folder / 'run.json'} was edited since the run wrote it; {advice}")
-    there = {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {"run.json"}
+        raise ValueError(f"{record} was edited since the run wrote it; {advice}")
+    there = {name for name in os.listdir(folder) if not name.startswith(".")} - {"run.json"}
     for name in sorted(there ^ set(files)):
         raise ValueError(f"{folder / name} was {'added' if name in there else 'removed'} since the run wrote it; {advice}")
     for name, digest in files.items():

@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from peftlab import datasets, methods, models
@@ -131,9 +132,9 @@ class Run:
 
     def axes(self) -> dict[str, Any]:
         """Every axis with its value as given."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Folder name of the tuned model: a readable slug and a hash of the non-default fine-tuning fields."""
         chosen = {

@@ -1,5 +1,6 @@
 """Scorers on awkward strings: three outcomes, order-free, loud on nothing and on doubles."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -142,3 +143,13 @@ def test_the_likeliest_choice_is_another_metric_beside_what_was_said() -> None:
     rows["likelihoods"] = pd.Series([[-2.0, -1.0], None, [-0.9, -0.3]], dtype=object)
     judged = metrics.judge(rows, "likeliest")
     assert judged["parsed"].tolist() == ["dog", "cat"] and judged["outcome"].tolist() == ["right", "right"]
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_scores_of_several_stages_are_those_of_each(name: str) -> None:
+    said = ["yes", "no", "Yes, a cat.", "a dog and a cat", "", "B", "no", "yes"]
+    rows = pd.DataFrame({"example_id": range(8), "response": said, "choices": [["yes", "no"]] * 8, "answers": [["yes"] * 4, ["no"] * 4] * 4, "template": "t"})
+    rows = rows.assign(objects=[["cat"]] * 8, likelihoods=[[-0.1, -0.3], [-0.2, -0.1]] * 4)
+    stages = [np.array([0, 3, 1]), np.array([4]), np.array([2, 7, 6, 5, 1])]
+    whole = {"whole": rows, "vocabulary": ("cat", "dog")}
+    assert metrics.scores(metrics.judge(rows, name, **whole), stages) == [metrics.score(rows.iloc[stage], name, **whole) for stage in stages]

@@ -209,9 +209,11 @@ DATASETS |= {
 
 def card(name: str) -> DatasetCard:
     """The card of data set `name`: built in, or a user's own; raises ValueError naming the choices, or what is wrong with the user's YAML."""
+    if name in DATASETS:
+        return DATASETS[name]
     if name not in names():
         raise ValueError(f"dataset is {name!r}; choose one of {', '.join(names())} (lib/peftlab/datasets/__init__.py; your own: {paths.own()}/<name>.yaml)")
-    return DATASETS[name] if name in DATASETS else _own_card(name)
+    return _own_card(name)
 
 
 def names() -> list[str]:

@@ -247,35 +247,37 @@ def _accuracy(judged: pd.DataFrame) -> float | None:
     return float(judged["value"].mean())
 
 
-def _truth(judged: pd.DataFrame) -> pd.Series:
-    truth = pd.Series([normalise(answers[0]) for answers in judged["answers"]], index=judged.index)
+def _yes(judged: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Which answers say yes, and to which questions yes is right."""
+    truth = np.array([normalise(answers[0]) for answers in judged["answers"]], dtype=object)
     strange = sorted(set(truth) - set(YES_NO))
     if strange:
         raise ValueError(f"a yes/no metric on answers {', '.join(strange[:3])}: every answer must be yes or no")
-    return truth
+    return judged["parsed"].to_numpy(dtype=object) == "yes", truth == "yes"
 
 
-def _share(part: pd.Series, whole: pd.Series) -> float | None:
+def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
     return float(100 * (part & whole).sum() / whole.sum()) if whole.any() else None
 
 
 def _precision(judged: pd.DataFrame) -> float | None:
-    return _share(_truth(judged) == "yes", judged["parsed"] == "yes")
+    said, true = _yes(judged)
+    return _share(true, said)
 
 
 def _recall(judged: pd.DataFrame) -> float | None:
-    return _share(judged["parsed"] == "yes", _truth(judged) == "yes")
+    said, true = _yes(judged)
+    return _share(said, true)
 
 
 def _f1(judged: pd.DataFrame) -> float | None:
-    said, true = judged["parsed"] == "yes", _truth(judged) == "yes"
-    both = int((said & true).sum())
-    return float(200 * both / (said.sum() + true.sum())) if said.any() or true.any() else None
+    said, true = _yes(judged)
+    return float(200 * (said & true).sum() / (said.sum() + true.sum())) if said.any() or true.any() else None
 
 
 def _yes_rate(judged: pd.DataFrame) -> float | None:
-    _truth(judged)
-    return float(100 * (judged["parsed"] == "yes").mean())
+    said, _ = _yes(judged)
+    return float(100 * said.mean())
 
 
 OBJECTS: dict[str, Any] = {"naming": True, "needs": "objects", "reads": _named}
@@ -311,6 +313,7 @@ METRICS: dict[str, Metric] = {
 
 RELATIVE = tuple(m.name for m in METRICS.values() if m.relative)
 NAMING = tuple(m.name for m in METRICS.values() if m.naming)
+PREFERRING = tuple(m.name for m in METRICS.values() if m.needs == "likelihoods")  # they read which choice is the likeliest, all others what was said
 CAPTIONED = ("chair_s", "chair_i", "object_recall", "caption_words")  # what is reported of captions of pictures whose things are known
 PEOPLE = ("vqa", "vqa_m4c", "vqa_vizwiz")  # of several people's answers to each question
 PROBE = ("yes_no", "precision", "recall", "f1", "yes_rate")  # what is reported of a yes/no probe; yes_no is its accuracy
@@ -394,3 +397,11 @@ def score(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     same = by is not None and (by.parse, by.reads, by.earns, by.needs) == (how.parse, how.reads, how.earns, how.needs)
     judged = predictions if same else judge(predictions, name, whole=whole, vocabulary=vocabulary)
     return {"value": how.score(judged), "n": len(judged), "unparsed": int((judged["outcome"] == "unparsed").sum())}
+
+
+def scores(judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, float | int | None]]:
+    """What `score` gives for each of several stages, whose answers are these rows of what one metric judged."""
+    how, values, unparsed = metric(judged["metric"].iloc[0]), judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
+    kept = judged[[name for name in ("parsed", "outcome", "value", "answers", "objects") if name in judged]].astype({"outcome": object})
+    value = (lambda rows: float(values[rows].mean())) if how.score is _accuracy else (lambda rows: how.score(kept.iloc[rows].reset_index(drop=True)))  # a frame for each takes longer
+    return [{"value": value(rows), "n": len(rows), "unparsed": int(unparsed[rows].sum())} for rows in each]
