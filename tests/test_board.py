@@ -44,7 +44,7 @@ def test_the_table_counts_what_is_done_running_and_to_do() -> None:
     assert seen.settle(of[0], "skipped") and seen.settle(of[1], "failed", "no memory") and seen.settle(of[4], "blocked")
     seen.begin(of[2])
     lines = shown(seen)
-    assert row(lines, "02_finetune") == {"done": "1", "running": "1", "failed": "1", "blocked": "–", "stale": "–", "to do": "1"}
+    assert row(lines, "02_finetune") == {"done": "1", "running": "1", "failed": "1", "blocked": "–", "stale": "–", "does not fit": "–", "to do": "1"}
     assert row(lines, "03_evaluate")["blocked"] == row(lines, "03_evaluate")["to do"] == "1"
     assert any("failed: 02" in line and "no memory" in line for line in lines)
 

@@ -115,7 +115,7 @@ def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes
             said = executor.communicate(timeout=300)[0]
         finally:
             executor.kill()
-    assert said.splitlines()[-1] == "5 done, 1 skipped, 0 failed, 0 blocked, 0 stale", said
+    assert said.splitlines()[-1] == "5 done, 1 skipped, 0 failed, 0 blocked, 0 stale, 0 does not fit", said
     assert eventually(lambda: not any(alive(p) for p in processes), seconds=30), "a process outlives its node"
     assert not list(paths.runs().rglob(".*")), "something of the lost stages is left"
     assert not list(paths.runs().rglob("*.failure.json"))
@@ -129,7 +129,7 @@ def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes
 
 def test_what_fails_on_a_node_is_recorded_here_and_the_others_go_on(nodes: Any, tiny_data: Path) -> None:
     bad, good = run("lora", train_size=1000), run("none")
-    assert cluster.run_grid(study(bad, good), nodes.address, live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0}
+    assert cluster.run_grid(study(bad, good), nodes.address, live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0, "does not fit": 0}
     failure = json.loads((paths.runs() / bad.id / "finetune.failure.json").read_text())
     assert "1000 examples asked of icons_choice/train, which has 48" in failure["error"] and failure["where"] == "02_finetune.ipynb"
     assert (paths.runs() / bad.id / "finetune.ipynb").exists()
