@@ -425,6 +425,8 @@ def cost_table(frame: pd.DataFrame, unfit: pd.DataFrame | None = None) -> Table:
     both = frame.assign(fits=True)
     if unfit is not None and len(unfit):
         stopped = unfit[unfit["stage"] == "finetune"].rename(columns={"precision": "tried"})
+        alike = ["model", "method", "connector", "quantisation", "tried", "batch_size"]  # on whatever data set
+        stopped = stopped.assign(runs=stopped.groupby(alike, dropna=False)["runs"].transform("sum")).drop_duplicates(alike)
         both = pd.concat([both, stopped.assign(fits=False)], ignore_index=True) if len(stopped) else both
 
     def build(both: pd.DataFrame) -> tuple[Rows, set[int]]:
