@@ -252,7 +252,7 @@ def test_what_runs_out_of_memory_does_not_fit_and_is_tried_again_on_request_alon
 
     assert board.status(study(of, base)) == {"done": 4, "running": 0, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 3, "to do": 0}
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("does not fit 0") == 3 and said.count("MemoryError: Unable to allocate 1 TiB") == 3
+    assert said.count(f"{of.id}") == 3 and said.count("does not fit 0") == 2 and said.count("MemoryError: Unable to allocate 1 TiB") == 3
     assert not len(forecast.table(study(of, base))), "what does not fit is not to do"
 
     when = times_of_failures()

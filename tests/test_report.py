@@ -442,8 +442,8 @@ def test_what_does_not_fit_is_told_and_the_rest_compared(study: Path, work: Path
     made = report.build("smoke")
     text = Page(made.html.read_text()).text
     assert made.pdf.read_bytes().startswith(b"%PDF") and "What does not fit" in text
-    said = "Answering of LoRA (connector tuned) on Scenes, bf16, batches of 16, did not fit in the memory of the GPU, A made-up GPU (8\u00a0GB)."
-    assert said in text and "Tuning of Full fine-tuning (connector frozen) on Icons (choice), bf16, batches of 16, did not fit in the memory of this machine (24\u00a0GB)." in text
+    said = "Answering of LoRA (connector tuned) on Scenes with bf16 and batches of 16 did not fit in the memory of the GPU, A made-up GPU (8\u00a0GB)."
+    assert said in text and "Tuning of Full fine-tuning (connector frozen) on Icons (choice) with bf16 and batches of 16 did not fit in the memory of this machine (24\u00a0GB)." in text
     table = report.TABLES["cost_table"](facts, str)
     assert [tables._cell(row[6]).text for row in table.rows].count("does not fit") == 2 and {row[8] for row in table.rows[-2:]} == {"2"}, "connector frozen and tuned, each on two data sets"
     assert tables._cell(table.rows[-1][6]).small == "bf16, batch 16 in 24\u00a0GB, 20\u00a0GB free" and min(table.rules) == len(table.rows) - 2

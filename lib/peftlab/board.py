@@ -36,12 +36,13 @@ def status(study: Study) -> dict[str, int]:
 def _table(study: Study, tasks: list[Task], found: dict[Path, str], *, eta: str | None = None) -> Table:
     table = Table(title=f"{study.name}: {len(study.runs)} runs", title_justify="left", caption=eta and f"about {eta} to go", caption_justify="left")
     table.add_column("notebook")
-    for column in COLUMNS:
+    columns = [column for column in COLUMNS if column != UNFIT or UNFIT in found.values()]  # with it, the table is wider than many terminals
+    for column in columns:
         table.add_column(column, justify="right", style=COLOURS[column])
     for stage, notebook in NOTEBOOKS.items():
         counts = Counter(found.get(task.folder, "to do") for task in tasks if task.stage == stage)
         if counts:
-            table.add_row(notebook, *(str(counts[column] or "–") for column in COLUMNS))
+            table.add_row(notebook, *(str(counts[column] or "–") for column in columns))
     return table
 
 

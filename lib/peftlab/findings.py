@@ -409,7 +409,7 @@ def unfit(facts: Facts) -> list[str]:
         packed = "" if r["quantisation"] == "none" else f" on a base in {style.label('quantisation', r['quantisation'])}"
         size = "" if r["memory_bytes"] is None else f" ({scaled(r['memory_bytes'], BYTES)})"
         whose = f"the GPU, {r['device']}" if r["of_gpu"] else "this machine"
-        said.append(f"{STAGES[r['stage']].capitalize()} of {arm(r)}{packed} on {_place(r)}, {r['precision']}, batches of {number(r['batch_size'], 0)}, did not fit in the memory of {whose}{size}.")
+        said.append(f"{STAGES[r['stage']].capitalize()} of {arm(r)}{packed} on {_place(r)} with {r['precision']} and batches of {number(r['batch_size'], 0)} did not fit in the memory of {whose}{size}.")
     return said
 
 
