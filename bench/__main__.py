@@ -9,7 +9,7 @@ from rich.table import Table
 from bench import pairs
 from peftlab import provenance
 
-BENCHES = ("kernels", "pictures", "steps", "answers", "peers", "scale", "disasters")
+BENCHES = ("kernels", "pictures", "steps", "answers", "peers", "scale", "report", "disasters")
 
 
 def main(names: list[str]) -> int:

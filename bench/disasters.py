@@ -4,6 +4,7 @@ It works in a mount namespace of its own, on a disk in memory, which can be fill
 """
 
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,14 +22,15 @@ import psutil
 from bench.pairs import Pair
 from peftlab import paths
 
-RUNS, WORKERS, SEED = 200, 2, 0
+RUNS, WORKERS, SEED = int(os.environ.get("PEFTLAB_BENCH_RUNS", 200)), 2, 0  # runs: a multiple of ten; fewer only to try this bench
+LEAST = 10  # interruptions of the whole grid
 GRID = f"""
 study: disasters
 why: Whether what interrupts a grid changes what it finds.
 stages: [finetune, evaluate]
 expect: {RUNS}
 base: {{model: tiny-mlp, precision: fp32, steps: 4, train_size: 64, test_size: 16}}
-grids: [{{method: [lora, ia3, adapter, prefix, full], connector: [frozen, tuned], seed: [{", ".join(map(str, range(20)))}]}}]
+grids: [{{method: [lora, ia3, adapter, prefix, full], connector: [frozen, tuned], seed: [{", ".join(map(str, range(RUNS // 10)))}]}}]
 """
 INSIDE = "PEFTLAB_BENCH_INSIDE"  # set in the process that has the disk of its own
 
@@ -61,16 +63,16 @@ def main() -> None:
     alone = time.perf_counter() - start
 
     start, chance, done = time.perf_counter(), random.Random(SEED), []
-    ways = [*WAYS] * 2
-    chance.shuffle(ways)
-    for way in ways:
+    for way in [*chance.sample(WAYS, len(WAYS)), *chance.sample(WAYS, len(WAYS))]:  # each once before any comes again
         process = executor(grid, works["interrupted"])
         time.sleep(chance.uniform(4, 14))
-        if process.poll() is None:
+        with contextlib.suppress(Over):
             for _ in way(process, disk, chance):
                 time.sleep(chance.uniform(1, 4))
             done.append(way.__name__)
         end(process)
+    if RUNS >= 200:
+        assert len(done) >= LEAST and set(done) == {way.__name__ for way in WAYS}, f"the grid was over after {len(done)} interruptions, of which none is {sorted({way.__name__ for way in WAYS} - set(done))}"
     calls = next((n for n in range(1, 6) if executor(grid, works["interrupted"]).wait() == 0), None)
     assert calls, "five calls did not complete the interrupted grid"
     interrupted = time.perf_counter() - start
@@ -79,8 +81,8 @@ def main() -> None:
 
 
 def executor(grid: Path, work: Path) -> subprocess.Popen[bytes]:
-    """The command people give, in a session of its own."""
-    environment = {**os.environ, "PEFTLAB_WORK": str(work)}
+    """The command people give, in a session of its own, by a clock that can be set."""
+    environment = {**os.environ, "PEFTLAB_WORK": str(work), **settable(grid.parent)}
     return subprocess.Popen([sys.executable, "-m", "peftlab", "run", str(grid), "--plain", "--workers", str(WORKERS)], env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -127,12 +129,34 @@ def _kernels(process: subprocess.Popen[bytes]) -> tuple[list[psutil.Process], li
     return [], []
 
 
-def _kill(found: list[psutil.Process], chance: random.Random) -> None:
-    with contextlib.suppress(psutil.Error):
-        for one in found and [chance.choice(found)]:
-            one.kill()
+class Over(Exception):
+    """The executor ended before it could be interrupted."""
 
 
+def _kill(find: Callable[[], list[psutil.Process]], process: subprocess.Popen[bytes], chance: random.Random) -> None:
+    """Kill one of what is found, as soon as anything is; Over where the executor ends before."""
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile: the next
+            if found := find():
+                chance.choice(found).kill()
+                return
+        time.sleep(0.05)
+    raise Over
+
+
+def running(way: Callable[..., Iterator[None]]) -> Callable[..., Iterator[None]]:
+    """A way that is gone only while the executor runs; Over otherwise."""
+
+    @functools.wraps(way)
+    def gone(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
+        if process.poll() is not None:
+            raise Over
+        yield from way(process, disk, chance)
+
+    return gone
+
+
+@running
 def executor_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
     """SIGKILL of the process that was called; its workers and kernels must end by themselves."""
     below = psutil.Process(process.pid).children(recursive=True)
@@ -144,28 +168,30 @@ def executor_killed(process: subprocess.Popen[bytes], disk: Path, chance: random
 
 def worker_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
     """SIGKILL of the other worker; the grid goes on without it."""
-    _kill([one for one in _below(process, "--plain") if one.pid != process.pid], chance)
+    _kill(lambda: [one for one in _below(process, "--plain") if one.pid != process.pid], process, chance)
     yield
 
 
 def kernel_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
     """SIGKILL of a notebook's kernel: its stage fails, is recorded, and the others go on."""
-    _kill(_kernels(process)[1], chance)
+    _kill(lambda: _kernels(process)[1], process, chance)
     yield
 
 
 def fork_server_killed(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
     """SIGKILL of what kernels are forked from, and of every kernel with it."""
-    _kill(_kernels(process)[0], chance)
+    _kill(lambda: _kernels(process)[0], process, chance)
     yield
 
 
+@running
 def interrupted(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
     """What Ctrl-C does."""
     process.send_signal(signal.SIGINT)
     yield
 
 
+@running
 def disk_full(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
     """No byte left for some seconds."""
     filled = disk / "filled"
@@ -186,12 +212,53 @@ def disk_read_only(process: subprocess.Popen[bytes], disk: Path, chance: random.
     yield
 
 
+@running
 def clock_jumped(process: subprocess.Popen[bytes], disk: Path, chance: random.Random) -> Iterator[None]:
-    """Every file there is seems to be of tomorrow: what ordering by clock would trip over."""
-    tomorrow = time.time() + 86_400
-    for file in (disk / "interrupted" / "runs").rglob("run.json"):
-        os.utime(file, (tomorrow, tomorrow))
+    """The clock that executor, worker and kernels read leaps while they run, and stays so: by a day ahead, the next time to a day behind.
+
+    A kernel dies in that time, and what was written then is of that day, so that the next calls find a failure of tomorrow, or one younger than they are.
+    """
+    file, began = disk / "clock", time.time()
+    leap = -86_400.0 if file.exists() else 86_400.0
+    file.write_text(str(leap))
     yield
+    with contextlib.suppress(Over):
+        _kill(lambda: _kernels(process)[1], process, chance)
+    yield
+    for made in (disk / "interrupted").rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if made.stat().st_mtime >= began:
+                os.utime(made, (made.stat().st_mtime + leap,) * 2)
+    yield
+
+
+CLOCK = """
+import os, time
+
+def shifted(read, unit):
+    def now():
+        try:
+            with open({file!r}) as handle:
+                return read() + unit(float(handle.read() or 0))
+        except OSError:
+            return read()
+    return now
+
+time.time, time.time_ns = shifted(time.time, float), shifted(time.time_ns, lambda seconds: int(seconds * 1e9))
+"""
+
+
+def settable(disk: Path) -> dict[str, str]:
+    """The environment of a Python whose ``time.time`` and ``time.time_ns`` are off by the seconds in the file clock, as long as there is one.
+
+    The system's own clock is out of reach of who is not its administrator: a time namespace has no real-time clock of its own. What asks the
+    system past these two functions, such as `datetime`, and the times of files, reads the true one; `clock_jumped` sets the latter.
+    """
+    place = disk / "clocks"
+    if not place.exists():
+        place.mkdir()
+        (place / "sitecustomize.py").write_text(CLOCK.format(file=str(disk / "clock")))
+    return {"PYTHONPATH": os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 WAYS = (executor_killed, worker_killed, kernel_killed, fork_server_killed, interrupted, disk_full, disk_read_only, clock_jumped)

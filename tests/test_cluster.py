@@ -115,7 +115,7 @@ def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes
             said = executor.communicate(timeout=300)[0]
         finally:
             executor.kill()
-    assert said.splitlines()[-1] == "5 done, 1 skipped, 0 failed, 0 blocked, 0 stale", said
+    assert said.splitlines()[-1] == "5 done, 1 skipped, 0 failed, 0 blocked, 0 stale, 0 does not fit", said
     assert eventually(lambda: not any(alive(p) for p in processes), seconds=30), "a process outlives its node"
     assert not list(paths.runs().rglob(".*")), "something of the lost stages is left"
     assert not list(paths.runs().rglob("*.failure.json"))
@@ -129,7 +129,7 @@ def test_a_cluster_gives_the_scores_of_one_machine_though_a_node_is_killed(nodes
 
 def test_what_fails_on_a_node_is_recorded_here_and_the_others_go_on(nodes: Any, tiny_data: Path) -> None:
     bad, good = run("lora", train_size=1000), run("none")
-    assert cluster.run_grid(study(bad, good), nodes.address, live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0}
+    assert cluster.run_grid(study(bad, good), nodes.address, live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0, "does not fit": 0}
     failure = json.loads((paths.runs() / bad.id / "finetune.failure.json").read_text())
     assert "1000 examples asked of icons_choice/train, which has 48" in failure["error"] and failure["where"] == "02_finetune.ipynb"
     assert (paths.runs() / bad.id / "finetune.ipynb").exists()
@@ -147,12 +147,12 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tiny_data: Path, monkeypatch:
     assert "pip install 'peftlab[cluster]'" in capsys.readouterr().err
 
 
-def test_what_is_lost_is_sent_again_a_few_times_and_what_does_not_fit_is_not(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_lost_is_sent_again_a_few_times_and_what_does_not_fit_once_to_a_node_of_its_own(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     of = run("none")
     (task,) = [t for t in tasks.plan(study(of)) if t.stage == "evaluate"]
-    ends = iter([ray.exceptions.WorkerCrashedError(), ray.exceptions.NodeDiedError("gone")] * 2 + [ray.exceptions.OutOfMemoryError("full")])
+    ends = iter([ray.exceptions.WorkerCrashedError(), ray.exceptions.NodeDiedError("gone")] * 2 + [ray.exceptions.OutOfMemoryError("full")] * 2)
 
     def get(reference: object) -> None:
         raise next(ends)
@@ -160,13 +160,22 @@ def test_what_is_lost_is_sent_again_a_few_times_and_what_does_not_fit_is_not(tin
     answering = SimpleNamespace(wait=lambda given, timeout: (given, []), get=get, exceptions=ray.exceptions)
     sent, again = cluster._Sent(answering, 1, None, None), []
     monkeypatch.setattr(sent, "send", lambda task, held: again.append(sent.running.update({task.folder: (task, held, object())})))
-    for times, what, memory in ((cluster.TRIES, f"the cluster lost {task.name} {cluster.TRIES + 1} times", False), (0, f"{task.name} does not fit", True)):
+    for times, what, memory in ((cluster.TRIES, f"the cluster lost {task.name} {cluster.TRIES + 1} times", False), (1, f"{task.name} does not fit", True)):
         again.clear()
         sent.send(task, contextlib.ExitStack())
         while not (came := list(sent.back())):
             pass
         ((_, _, facts, data, _),) = came
         assert len(again) == 1 + times and facts["what"].startswith(what) and facts["out_of_memory"] is memory and data == b"" and not sent.running
+        assert sent.alone == ({task.folder} if memory else set()) and facts.get("beside") == (0 if memory else None)
+    task.failure.parent.mkdir(parents=True)
+    tasks.States().fail(task, facts)
+    assert records.unfit(of, "evaluate")["what"] == facts["what"]
+
+
+def test_a_stage_alone_asks_for_the_largest_node() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 64.0}}, {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}}, {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}}]
+    assert cluster._largest(SimpleNamespace(nodes=lambda: nodes)) == (8.0, 4.0) and cluster._largest(SimpleNamespace(nodes=lambda: nodes[:1])) == (64.0, 0)
 
 
 def test_a_node_at_another_commit_does_nothing(tiny_data: Path) -> None:

@@ -9,14 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 import psutil
 import pytest
 
-from peftlab import __main__, board, execute, models, paths, records, tasks
+from peftlab import __main__, board, execute, forecast, models, paths, provenance, records, tasks
 from peftlab.grid import Study
 from peftlab.run import Run
 
@@ -107,7 +106,7 @@ def test_a_task_that_reads_what_failed_is_blocked_and_the_others_go_on(tiny_data
     monkeypatch.setitem(tasks.NOTEBOOKS, "finetune", str(BROKEN / "raises.ipynb"))
     monkeypatch.setitem(tasks.NOTEBOOKS, "evaluate", str(BROKEN / "ends_early.ipynb"))
     of = study(run(), run(method="none"), stages=("finetune", "evaluate"))
-    assert execute.run_grid(of, live=False) == {"done": 0, "skipped": 1, "failed": 2, "blocked": 1, "stale": 0}
+    assert execute.run_grid(of, live=False) == {"done": 0, "skipped": 1, "failed": 2, "blocked": 1, "stale": 0, "does not fit": 0}
     failure = json.loads((paths.runs() / run().id / "finetune.failure.json").read_text())
     assert failure["what"] == "cell breaks of raises.ipynb raised ValueError: the cat is out"
     assert {"where", "cell", "error", "out_of_memory", "when", "run", "stage"} <= set(failure)
@@ -121,15 +120,15 @@ def test_a_task_that_reads_what_failed_is_blocked_and_the_others_go_on(tiny_data
 
 def test_a_study_is_executed_once_survives_failures_and_names_what_is_stale(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad, good, base = run(train_size=1000), run(), run(method="none")
-    assert execute.run_grid(study(bad, good, base), live=False) == {"done": 5, "skipped": 2, "failed": 1, "blocked": 2, "stale": 0}
+    assert execute.run_grid(study(bad, good, base), live=False) == {"done": 5, "skipped": 2, "failed": 1, "blocked": 2, "stale": 0, "does not fit": 0}
     failure = records.stage_folder(bad, "finetune").with_name("finetune.failure.json")
     assert "1000 examples asked of icons_choice/train, which has 48" in json.loads(failure.read_text())["error"]
     assert "[8/10]" in capsys.readouterr().out
     assert {p.name for p in records.stage_folder(good, "finetune").parent.iterdir()} == {"finetune", "finetune.ipynb", "evaluate", "probe"}
-    assert board.status(study(bad, good, base)) == {"done": 7, "running": 0, "failed": 1, "blocked": 0, "stale": 0, "to do": 2}
+    assert board.status(study(bad, good, base)) == {"done": 7, "running": 0, "failed": 1, "blocked": 0, "stale": 0, "does not fit": 0, "to do": 2}
 
     before, failed = times(), failure.stat().st_mtime_ns
-    assert execute.run_grid(study(bad, good, base), live=False) == {"done": 0, "skipped": 7, "failed": 1, "blocked": 2, "stale": 0}
+    assert execute.run_grid(study(bad, good, base), live=False) == {"done": 0, "skipped": 7, "failed": 1, "blocked": 2, "stale": 0, "does not fit": 0}
     assert times() == before, "a finished stage was made again"
     assert failure.stat().st_mtime_ns > failed, "the failed stage was not tried again"
 
@@ -141,9 +140,9 @@ def test_a_study_is_executed_once_survives_failures_and_names_what_is_stale(tiny
     content.pop("seal")
     content["protocol"] = 0
     kept.write_text(json.dumps({**content, "seal": records._seal(content)}))
-    assert execute.run_grid(study(good), live=False) == {"done": 0, "skipped": 2, "failed": 0, "blocked": 2, "stale": 1}
+    assert execute.run_grid(study(good), live=False) == {"done": 0, "skipped": 2, "failed": 0, "blocked": 2, "stale": 1, "does not fit": 0}
     assert f"02 {good.id} stale" in capsys.readouterr().out
-    assert execute.run_grid(study(good), live=False, again_stale=True) == {"done": 1, "skipped": 4, "failed": 0, "blocked": 0, "stale": 0}
+    assert execute.run_grid(study(good), live=False, again_stale=True) == {"done": 1, "skipped": 4, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 0}
 
     (kept.parent / "steps.parquet").write_bytes(b"edited")
     with pytest.raises(ValueError, match="steps.parquet was edited"):
@@ -222,27 +221,91 @@ def test_two_workers_share_a_grid_and_die_with_their_executor(tiny_data: Path, t
 
 
 def test_what_another_worker_failed_is_not_tried_again(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the call's name, whatever the clock says: the failure seems to be of tomorrow."""
     of = study(run(method="none"), stages=("evaluate",))
     task = tasks.plan(of)[-1]
     task.failure.parent.mkdir(parents=True)
-    task.failure.write_text(json.dumps({"what": "the other's sentence"}))
-    began = task.failure.stat().st_mtime
-    assert execute.run_grid(of, live=False, began=began)["failed"] == 1
-    assert execute.run_grid(of, live=False, began=began + 1)["done"] == 1
+    task.failure.write_text(json.dumps({"what": "the other's sentence", "out_of_memory": False, "call": "one"}))
+    os.utime(task.failure, (time.time() + 86_400,) * 2)
+    assert execute.run_grid(of, live=False, name="one", workers=2)["failed"] == 1
+    assert execute.run_grid(of, live=False, name="two", workers=2) == {"done": 1, "skipped": 1, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 0}
 
 
-def test_as_many_workers_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PEFTLAB_BEGAN", raising=False)
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    monkeypatch.setattr("peftlab.provenance.cores", lambda: 16)
-    for free, workers in ((3e9, 1), (13e9, 2), (900e9, 4)):
-        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
-        assert __main__._workers(None) == workers
-    assert __main__._workers(7) == 7
-    with pytest.raises(ValueError, match="--workers is 0"):
-        __main__._workers(0)
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    assert __main__._workers(None) == 1
+# ---------------------------------------------------------------- out of memory: a result
+
+
+@pytest.fixture
+def out_of_memory(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that lets a notebook run out of memory."""
+    return lambda stage: monkeypatch.setitem(tasks.NOTEBOOKS, stage, str(BROKEN / "runs_out_of_memory.ipynb"))
+
+
+def test_what_runs_out_of_memory_does_not_fit_and_is_tried_again_on_request_alone(out_of_memory: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out_of_memory("finetune")
+    of, base = run(), run(method="none")
+    counts = {"done": 2, "skipped": 2, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 3}
+    assert execute.run_grid(study(of, base), live=False) == counts
+    assert __main__._told(counts) == 0 and "--again-unfit" in capsys.readouterr().out
+    failure = records.read_failure(records.stage_folder(of, "finetune"))
+    assert (failure["beside"], failure["of_gpu"], failure["device"]) == (0, False, "cpu") and 0 < failure["free_bytes"] < failure["memory_bytes"] == provenance.memory().total
+    assert failure["made_from"] == json.loads(json.dumps(records.made_from(of, "finetune")))
+
+    assert board.status(study(of, base)) == {"done": 4, "running": 0, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 3, "to do": 0}
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count(f"{of.id}") == 3 and said.count("does not fit 0") == 2 and said.count("MemoryError: Unable to allocate 1 TiB") == 3
+    assert not len(forecast.table(study(of, base))), "what does not fit is not to do"
+
+    when = times_of_failures()
+    assert execute.run_grid(study(of, base), live=False)["does not fit"] == 3 and times_of_failures() == when, "it was tried again"
+    assert execute.run_grid(study(of), live=False, again_unfit=True)["does not fit"] == 3 and times_of_failures() != when, "it was not tried again"
+    assert execute.run_grid(study(of, stages=("evaluate",)), live=False, again_unfit=True)["does not fit"] == 1, "there is no model to ask"
+
+    monkeypatch.setitem(tasks.NOTEBOOKS, "finetune", SHIPPED["finetune"])
+    assert execute.run_grid(study(of), live=False, again_unfit=True)["done"] == 3 and not times_of_failures()
+
+
+def times_of_failures() -> list[int]:
+    """When each failure was written."""
+    return [file.stat().st_mtime_ns for file in paths.runs().rglob("*.failure.json")]
+
+
+def test_it_fits_no_more_only_as_long_as_it_would_be_made_from_the_same(out_of_memory: Callable[[str], None], prepare_tiny: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    out_of_memory("finetune")
+    of = study(run(), stages=("finetune",))
+    execute.run_grid(of, live=False)
+    assert records.unfit(run(), "finetune")
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "PROTOCOL", {**records.PROTOCOL, "finetune": 9})
+        assert records.unfit(run(), "finetune") is None
+    prepare_tiny("icons_choice", seed=1)
+    assert records.unfit(run(), "finetune") is None and board.status(of)["failed"] == 1
+    monkeypatch.setitem(tasks.NOTEBOOKS, "finetune", str(BROKEN / "raises.ipynb"))
+    assert execute.run_grid(of, live=False)["failed"] == 1, "it was not tried again"
+    shutil.rmtree(paths.prepared() / "icons_choice")
+    assert records.unfit(run(), "finetune") is None
+
+
+def test_what_ran_out_of_memory_in_company_is_tried_again_alone(out_of_memory: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    out_of_memory("evaluate")
+    of, seen = study(run(method="none"), stages=("evaluate",)), []
+    assert execute.run_grid(of, live=False, name="call", workers=2)["failed"] == 1
+    failure = records.read_failure(tasks.plan(of)[-1].folder)
+    assert failure["beside"] == 1 and records.unfit(run(method="none"), "evaluate") is None, "beside another run it may have been the other's memory"
+    assert execute.run_grid(of, live=False, name="call", workers=2)["failed"] == 1, "another worker of the same call tried it in company again"
+    fits = lambda: seen.append(monkeypatch.setitem(tasks.NOTEBOOKS, "evaluate", SHIPPED["evaluate"]))  # noqa: E731
+    assert execute.run_grid(of, live=False, name="call", workers=2, alone=fits)["done"] == 1 and len(seen) == 1, "once the others have ended it was not tried"
+
+
+def test_alone_it_does_not_fit_either(out_of_memory: Callable[[str], None]) -> None:
+    out_of_memory("finetune")
+    assert execute.run_grid(study(run(), stages=("finetune", "evaluate")), live=False, name="call", workers=2, alone=lambda: None)["does not fit"] == 2
+    assert records.unfit(run(), "evaluate")["stage"] == "finetune" and records.unfit(run(method="none"), "evaluate") is None
+
+
+def test_a_gpus_memory_is_told_from_the_machines() -> None:
+    machine = {"device": "H100", "memory_bytes": 1}
+    facts = execute.StageFailed("x", where="y", error="OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", out_of_memory=True, machine=machine).facts
+    assert facts["of_gpu"] is True and facts["device"] == "H100" and "of_gpu" not in execute.StageFailed("x", where="y").facts
 
 
 # ---------------------------------------------------------------- disasters
@@ -293,7 +356,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(small_disk: list[str], tm
 
 def test_a_loss_that_is_no_number_is_recorded_and_the_others_go_on(tiny_data: Path) -> None:
     bad, good = run(method="full", lr=1e30), run(method="none")
-    assert execute.run_grid(study(bad, good, stages=("finetune", "evaluate")), live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0}
+    assert execute.run_grid(study(bad, good, stages=("finetune", "evaluate")), live=False) == {"done": 1, "skipped": 1, "failed": 1, "blocked": 1, "stale": 0, "does not fit": 0}
     failure = json.loads((paths.runs() / bad.id / "finetune.failure.json").read_text())
     assert "FloatingPointError: the loss is nan at step" in failure["error"] and "lower its lr (1e+30)" in failure["error"]
     assert not list(paths.runs().rglob(".finetune.*")), "what the failed run had written is left"

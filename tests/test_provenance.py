@@ -1,9 +1,12 @@
 """The stamp says what made a run, and the clock measures its block."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,13 +116,16 @@ def test_a_gpu_that_torch_uses_is_named_and_measured(monkeypatch: pytest.MonkeyP
     class Cuda:
         reset = 0
 
-        def reset_peak_memory_stats(self) -> None:
+        def device_count(self) -> int:
+            return 2
+
+        def reset_peak_memory_stats(self, device: int) -> None:
             self.reset += 1
 
         def synchronize(self) -> None: ...
 
-        def max_memory_allocated(self) -> int:
-            return 42
+        def max_memory_allocated(self, device: int) -> int:
+            return (40, 2)[device]
 
         def get_device_name(self) -> str:
             return "A GPU"
@@ -128,6 +134,62 @@ def test_a_gpu_that_torch_uses_is_named_and_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(provenance, "_cuda", lambda: cuda)
     with provenance.Clock() as clock:
         pass
-    assert cuda.reset == 1
+    assert cuda.reset == 2
     assert provenance.stamp(Run(), clock=clock)["peak_device_bytes"] == 42
     assert provenance.stamp(Run())["device"] == "A GPU"
+
+
+TORCH = """
+import os
+
+class cuda:
+    cards = [("Large", 80), ("Small", 24), ("Large", 80)]
+    seen = [int(i) for i in os.environ.get("CUDA_VISIBLE_DEVICES", "0,1,2").split(",")]
+
+    @classmethod
+    def device_count(cls):
+        return len(cls.seen)
+
+    @classmethod
+    def get_device_properties(cls, i):
+        name, size = cls.cards[cls.seen[i]]
+        return type("Properties", (), {"name": name, "total_memory": size * 10**9})
+
+    @classmethod
+    def mem_get_info(cls, i):
+        return (cls.cards[cls.seen[i]][1] - 1) * 10**9, 0
+"""
+
+
+@pytest.fixture
+def three_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A torch that knows three GPUs, in the place of the real one: there is none where these tests are written."""
+    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    yield
+    provenance._gpus.cache_clear()
+
+
+def test_gpus_are_those_that_the_user_leaves_visible(three_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance.gpus() == ()  # conftest hides all
+    assert provenance.machine()["device"] == "cpu" and provenance.machine()["device_memory_bytes"] is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
+    assert provenance.gpus() == (provenance.Gpu("2", "Large", 80 * 10**9, 79 * 10**9), provenance.Gpu("1", "Small", 24 * 10**9, 23 * 10**9))
+    assert {k: provenance.machine()[k] for k in ("device", "device_memory_bytes")} == {"device": "Large + Small", "device_memory_bytes": 104 * 10**9}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [gpu.place for gpu in provenance.gpus()] == ["0", "1", "2"] and provenance.machine()["device"] == "2 x Large + Small"
+
+
+def test_memory_is_what_the_container_or_job_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 * 10**9, available=60 * 10**9))
+    monkeypatch.setattr(provenance, "CGROUPS", tmp_path / "nothing")
+    assert provenance.memory() == (64 * 10**9, 60 * 10**9)
+    monkeypatch.setattr(provenance, "CGROUPS", tmp_path)
+    for name, text in {"max": "8000000000", "current": "3000000000", "stat": "anon 1\ninactive_file 1000000000\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert provenance.memory() == (8 * 10**9, 6 * 10**9)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert provenance.memory().total == 64 * 10**9

@@ -291,6 +291,46 @@ def test_collect_names_at_most_five_missing_stages_and_leaves_the_old_tables(pre
     assert {p.name: p.read_bytes() for p in (paths.results() / "study").iterdir()} == old
 
 
+def out_of_memory(run: Run, stage: str, **facts: object) -> Path:
+    """A stage that ran out of memory, as an executor records it."""
+    folder = records.stage_folder(run, stage)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"processor": "A CPU", "memory_bytes": 24e9, "free_bytes": 20e9, "device": "cpu", "device_memory_bytes": None}
+    recorded = {"stage": stage, "run": run.id, "what": "it ran out", "when": "now", "out_of_memory": True, "of_gpu": False, **machine, "beside": 0, "made_from": records.made_from(run, stage)}
+    records.failure_file(folder).write_text(json.dumps({**recorded, **facts}))
+    return folder
+
+
+def test_a_study_is_collected_without_what_does_not_fit_and_says_so(prepared: dict[str, str], cache: Path) -> None:
+    base, large, silent = replace(RUN, method="none"), replace(RUN, method="full"), replace(RUN, connector="tuned")
+    for run in (RUN, silent):
+        tuned(run)
+    for run in (base, RUN):
+        evaluated(run)
+    out_of_memory(large, "finetune")
+    out_of_memory(silent, "evaluate")
+    blank = replace(large, test_pictures="blank")
+    results = collected.read_results(collect([base, RUN, large, blank, silent]).name)
+    assert results.failures[["run", "stage", "method", "connector", "batch_size", "memory_bytes", "device", "what"]].values.tolist() == [
+        [large.id, "finetune", "full", "frozen", RUN.batch_size, 24e9, "cpu", "it ran out"], [silent.id, "evaluate", "lora", "tuned", RUN.batch_size, 24e9, "cpu", "it ran out"],
+    ]  # fmt: skip
+    assert set(RUN.axes()) <= set(results.failures) and set(results.predictions["run"].unique()) == {base.id, RUN.id} and set(results.costs["run"]) == {RUN.id, silent.id}
+    assert results.provenance["stages"] == 4
+    collected.rescore("study", scorer=metrics)
+    assert len(collected.read_results("study").failures) == 2
+    only = collected.read_results(collect([base, RUN, large], stages=("evaluate",)).name)
+    assert only.failures["stage"].tolist() == ["finetune"], "a study that only asks says why it has no model to ask"
+
+
+@pytest.mark.parametrize("facts", [{"out_of_memory": False}, {"beside": 1}, {"made_from": None}, {"made_from": {"protocol": 0}}])
+def test_another_failure_is_no_measurement(prepared: dict[str, str], cache: Path, facts: dict[str, object]) -> None:
+    """An exception, one beside other runs, one that does not say what it was made from, one of another protocol."""
+    tuned()
+    folder = out_of_memory(RUN, "evaluate", **facts)
+    with pytest.raises(ValueError, match=f"not complete: 1 of 2 stages are missing: .*{folder.name}"):
+        collect([RUN])
+
+
 def test_collect_refuses_stale_and_mixed_stages(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned()
     with monkeypatch.context() as patch:

@@ -19,6 +19,7 @@ import typst
 
 from peftlab import __main__, blocks, collected, execute, findings, grid, kernels, models, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
+from peftlab.run import Run
 
 AGGREGATE = list(__main__.AGGREGATE)
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
@@ -441,6 +442,64 @@ def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: P
     text = Page(made.html.read_text()).text
     assert made.pdf.read_bytes().startswith(b"%PDF") and "fine-tuning runs" not in text and "was tuned for" not in text
     assert "Pocket (MLP): On Scenes (seen) it has" in text and "Pocket (merger): On Scenes (seen) it has" in text and "We ask 2 untouched models" in text
+
+
+def without(study: Path) -> None:
+    """Take from a made-up study what would be missing had full fine-tuning not fitted at all, nor the answers of LoRA with the connector tuned on scenes."""
+    import pandas as pd
+
+    def gone(rows: pd.DataFrame) -> pd.Series:
+        answers = (rows["method"] == "lora") & (rows["connector"] == "tuned") & (rows["dataset"] == "scenes") & (rows["stage"] == "evaluate")
+        return (rows["method"] == "full") | answers
+
+    rows, costs = pd.read_parquet(study / "predictions.parquet"), pd.read_csv(study / "costs.csv")
+    host = {"of_gpu": False, "memory_bytes": 24e9, "free_bytes": 20e9, "device": "cpu", "device_memory_bytes": None, "processor": "A made-up CPU"}
+    gpu = {"of_gpu": True, "memory_bytes": 64e9, "free_bytes": 60e9, "device": "A made-up GPU", "device_memory_bytes": 8e9, "processor": "A made-up CPU"}
+    full = costs[costs["method"] == "full"].assign(**host, stage="finetune")
+    silent = rows[gone(rows) & (rows["method"] == "lora")].drop_duplicates("run").assign(**gpu)
+    pd.concat([full, silent])[[*Run().axes(), "run", "stage", *host]].assign(what="it ran out").to_csv(study / "failures.csv", index=False)
+    rows[~gone(rows)].to_parquet(study / "predictions.parquet", index=False)
+    costs[costs["method"] != "full"].to_csv(study / "costs.csv", index=False)
+
+
+def test_what_does_not_fit_is_told_and_the_rest_compared(study: Path, work: Path, cache: Path, ask: Callable[..., None]) -> None:
+    ask(study)
+    without(study)
+    for notebook in AGGREGATE:
+        perform(notebook)
+    facts = collected.read_facts("smoke")
+    main = facts["main_results"]
+    assert {(r["method"], r["stage"], r["of_gpu"], r["memory_bytes"], r["runs"]) for r in main["unfit"]} == {("full", "finetune", False, 24e9, 1), ("lora", "evaluate", True, 8e9, 1)}
+    arms = {(r["method"], r["connector"], r["dataset"]) for r in main["scores"]}
+    assert ("lora", "tuned", "icons_choice") in arms and ("lora", "tuned", "scenes") not in arms and "full" not in {a[0] for a in arms}
+    averaged = {(r["method"], r["connector"], r["group"]) for r in main["averages"]}
+    assert ("lora", "tuned", "unseen") in averaged and ("lora", "tuned", "seen") not in averaged, "an average lacks a data set"
+    assert not {r["method"] for rows in (main["to_base"], main["to_best"], facts["cost"]["costs"], facts["hallucination"]["scores"], facts["forgetting"]["parts"]) for r in rows} & {"full"}
+
+    made = report.build("smoke")
+    text = Page(made.html.read_text()).text
+    assert made.pdf.read_bytes().startswith(b"%PDF") and "What does not fit" in text
+    said = "Answering of LoRA (connector tuned) on Scenes with bf16 and batches of 16 did not fit in the memory of the GPU, A made-up GPU (8\u00a0GB)."
+    assert said in text and "Tuning of Full fine-tuning (connector frozen) on Icons (choice) with bf16 and batches of 16 did not fit in the memory of this machine (24\u00a0GB)." in text
+    table = report.TABLES["cost_table"](facts, str)
+    assert [tables._cell(row[6]).text for row in table.rows].count("does not fit") == 2 and {row[8] for row in table.rows[-2:]} == {"2"}, "connector frozen and tuned, each on two data sets"
+    assert tables._cell(table.rows[-1][6]).small == "bf16, batch 16 in 24\u00a0GB, 20\u00a0GB free" and min(table.rules) == len(table.rows) - 2
+    shown = report.TABLES["unfit_table"](facts, str)
+    assert {tables._cell(row[5]).small for row in shown.rows} == {"A made-up CPU", "A made-up GPU"} and {tables._cell(row[0]).small for row in shown.rows} == {"tuning", "answering"}
+    text = prose(report.document(facts)[2])
+    for name in re.findall(r"[A-Za-z][\w.-]*\d[\w.-]*\w", names()):
+        text = text.replace(name, "")
+    assert sorted(set(re.findall(NUMBER, text)) - allowed(facts) - {tables.number(findings._comparisons(facts), 0)}) == []
+
+
+def test_where_everything_fits_no_section_says_so(built: Path) -> None:
+    assert collected.read_facts("smoke")["main_results"]["unfit"] == [] and "does not fit" not in Page(report.build("smoke").html.read_text()).text
+
+
+def test_publishing_carries_what_did_not_fit(project: Path) -> None:
+    (paths.results() / "smoke" / "failures.csv").write_text("run,stage\nx,finetune\n")
+    report.publish("smoke")
+    assert collected.read_results("smoke").failures["run"].tolist() == ["x"] and (project / "data" / "results" / "smoke" / "failures.csv").exists()
 
 
 # ---------------------------------------------------------------- without torch

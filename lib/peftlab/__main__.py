@@ -90,8 +90,8 @@ def check(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Execute a grid through papermill, resuming; 1 if some runs failed or are stale."""
-    import time
+    """Execute a grid through papermill, resuming; 1 if some runs failed or are stale. What does not fit in memory is a result."""
+    import secrets
 
     from peftlab import grid
 
@@ -99,54 +99,57 @@ def run(args: argparse.Namespace) -> int:
     if args.on:
         from peftlab import cluster
 
-        return _told(cluster.run_grid(study, args.on, again_stale=args.again_stale, threads=args.threads, gpus=args.gpus, live=not args.plain))
-    beside = os.environ.get(BEGAN)  # set where another process shares its grid with this one
-    workers, began = 1 if beside else _workers(args.workers), float(beside or time.time())
-    if workers > 1:
-        from peftlab import provenance
-
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, provenance.cores() // workers)))
-    others = [_beside(args, began) for _ in range(workers - 1)]
-    if beside:
+        return _told(cluster.run_grid(study, args.on, again_stale=args.again_stale, again_unfit=args.again_unfit, threads=args.threads, gpus=args.gpus, live=not args.plain))
+    how = {"again_stale": args.again_stale, "again_unfit": args.again_unfit, "live": not args.plain}
+    if CALL in os.environ:  # another process shares its grid with this one
         _end_with_parent()
-    from peftlab import execute
+        from peftlab import execute
 
-    counts = execute.run_grid(study, again_stale=args.again_stale, live=not args.plain, began=began if beside or others else None, workers=workers)
-    for other in others:
-        other.wait()  # to its own end: closing its standard input first would kill it between a finished stage and its lock
-    return _told(counts)
+        name, workers = os.environ[CALL].split()
+        return _told(execute.run_grid(study, **how, name=name, workers=int(workers)))
+    from peftlab import execute, forecast, provenance
+
+    room = forecast.room(study, asked=args.workers, again_stale=args.again_stale)
+    if room.workers == 1:
+        return _told(execute.run_grid(study, **how))
+    name, before = secrets.token_hex(8), os.environ.get(VISIBLE)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, provenance.cores() // room.workers)))
+    others = [_beside(args, f"{name} {room.workers}", gpu) for gpu in room.gpus[1:]]
+
+    def alone() -> None:
+        for other in others:
+            other.wait()  # to its own end: closing its standard input first would kill it between a finished stage and its lock
+        _see(before)
+
+    _see(room.gpus[0] or before)
+    return _told(execute.run_grid(study, **how, name=name, workers=room.workers, alone=alone))
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def _see(gpus: str | None) -> None:
+    """Let the kernels that this process starts from now on see these GPUs; None: all."""
+    os.environ.pop(VISIBLE, None) if gpus is None else os.environ.update({VISIBLE: gpus})
+
+
+CALL = "PEFTLAB_CALL"  # the environment's word to a worker: the name of the call that it is part of, and of how many
 
 
 def _told(counts: dict[str, int]) -> int:
     """Say how a grid ended; 1 where some of it failed, is blocked or stale."""
+    from peftlab.tasks import UNFIT
+
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    if counts[UNFIT]:
+        print("what does not fit in memory is a result, and not tried again; on a machine with more, or once the code takes less, --again-unfit tries it")
     return 1 if counts["failed"] or counts["blocked"] or counts["stale"] else 0
 
 
-BEGAN = "PEFTLAB_BEGAN"  # the environment's word to a worker: when its executor began
-
-
-def _workers(asked: int | None) -> int:
-    """How many runs at once: what was asked, else on a CPU one per core while memory lasts (at most four), with a GPU one."""
-    import shutil
-
-    import psutil
-
-    from peftlab import provenance
-
-    if asked is not None and asked < 1:
-        raise ValueError(f"--workers is {asked}; at least one run must be executed at a time")
-    fit = int(psutil.virtual_memory().available // MEMORY_OF_A_RUN)
-    return asked or (1 if shutil.which("nvidia-smi") else max(1, min(provenance.cores(), fit, 4)))
-
-
-MEMORY_OF_A_RUN = 6e9  # bytes: the peak of full fine-tuning in the pocket tier, rounded up
-
-
-def _beside(args: argparse.Namespace, began: float) -> "subprocess.Popen[bytes]":
-    """Another process for the same grid; it ends with this one, whose end closes its standard input."""
-    command = [sys.executable, "-m", "peftlab", "run", args.grid, "--plain", *(["--again-stale"] if args.again_stale else [])]
-    environment = {**os.environ, BEGAN: str(began)}
+def _beside(args: argparse.Namespace, call: str, gpu: str | None) -> "subprocess.Popen[bytes]":
+    """Another process for the same grid, on a GPU of its own choice or this one; it ends with this process, whose end closes its standard input."""
+    command = [sys.executable, "-m", "peftlab", "run", args.grid, "--plain", *(f"--again-{what}" for what in ("stale", "unfit") if getattr(args, f"again_{what}"))]
+    environment = {**os.environ, CALL: call, **({VISIBLE: gpu} if gpu else {})}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
 
 
@@ -177,7 +180,7 @@ def estimate(args: argparse.Namespace) -> int:
     """Say what a grid will take before anything of it starts; 1 where that is not known of all of it."""
     from peftlab import grid
 
-    study, workers = grid.read(args.grid), _workers(args.workers)
+    study = grid.read(args.grid)
     from peftlab import forecast
 
     if args.measure:
@@ -187,9 +190,9 @@ def estimate(args: argparse.Namespace) -> int:
 
             execute.run_grid(pilots, live=False)
     found = forecast.table(study)
-    shown = found.assign(minutes=(found["seconds"] * found["stages"] / 60).round(1), memory=(found["memory"] / 1e9).round(1)).drop(columns=["disk", "seconds"])
-    print(shown.rename(columns={"memory": "GB"}).to_string(index=False, na_rep="–") if len(shown) else "nothing is left to do")
-    for sentence in forecast.sentences(study, found, workers=workers):
+    shown = found.assign(minutes=(found["seconds"] * found["stages"] / 60).round(1), **{name: (found[name] / 1e9).round(1) for name in ("memory", "device")}).drop(columns=["disk", "seconds"])
+    print(shown.rename(columns={"memory": "GB", "device": "GB of GPU"}).to_string(index=False, na_rep="–") if len(shown) else "nothing is left to do")
+    for sentence in forecast.sentences(study, found, forecast.room(study, asked=args.workers)):
         print(sentence)
     return 1 if found["seconds"].isna().any() else 0
 
@@ -370,8 +373,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("run", help="execute the runs of a grid; finished ones are skipped")
     one.add_argument("grid", help="a study in notebooks/grids, or the path of a YAML file")
     one.add_argument("--again-stale", action="store_true", help="make stale stages again")
+    one.add_argument("--again-unfit", action="store_true", help="try stages again that ran out of memory: without this they count as measured, and are reported as what does not fit")
     one.add_argument("--plain", action="store_true", help="a line per stage instead of a live table")
-    one.add_argument("--workers", type=int, help="runs at once (default: on a CPU one per core, at most four, while memory lasts; with a GPU one)")
+    one.add_argument("--workers", type=int, help="runs at once (default: as many as measured memory allows; on a CPU at most four, one a core; on GPUs each bound to one, and one a GPU where nothing is measured)")
     one.add_argument("--on", metavar="CLUSTER", help="send the stages to a Ray cluster: ray (this machine), auto, host:port or ray://host:port")
     one.add_argument("--threads", type=int, default=1, help="with --on: cores a stage (default: 1)")
     one.add_argument("--gpus", type=float, help="with --on: GPUs a stage, such as 0.5 (default: 1 where the cluster has any)")

@@ -1,6 +1,5 @@
 """The progress of a study as people see it: a live table, a line per stage, or a look from another terminal."""
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from peftlab import records
 from peftlab.grid import Study
-from peftlab.tasks import NOTEBOOKS, States, Task, plan
+from peftlab.tasks import NOTEBOOKS, UNFIT, States, Task, plan
 
-COLUMNS = ("done", "running", "failed", "blocked", "stale", "to do")
-COLOURS = {"done": "green", "running": "cyan", "failed": "red", "blocked": "magenta", "stale": "yellow", "to do": "default"}
+COLUMNS = ("done", "running", "failed", "blocked", "stale", UNFIT, "to do")
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "blocked": "magenta", "stale": "yellow", UNFIT: "blue", "to do": "default"}
 
 
 def status(study: Study) -> dict[str, int]:
@@ -25,9 +25,10 @@ def status(study: Study) -> dict[str, int]:
     console = Console()
     console.print(_table(study, tasks, found))
     for task in tasks:
-        if found[task.folder] in ("failed", "stale", "running"):
-            said = f": {json.loads(task.failure.read_text())['what']}" if found[task.folder] == "failed" else ""
-            console.print(Text(f"{found[task.folder]:>8}  {task.name}{said}", style=COLOURS[found[task.folder]]))
+        if found[task.folder] in ("failed", "stale", "running", UNFIT):
+            why = states.unfit(task) if found[task.folder] == UNFIT else records.read_failure(task.folder) if found[task.folder] == "failed" else None
+            said = f": {why['what']}" if why else ""
+            console.print(Text(f"{found[task.folder]:>12}  {task.name}{said}", style=COLOURS[found[task.folder]]))
     counts = Counter(found.values())
     return {column: counts[column] for column in COLUMNS}
 
@@ -35,12 +36,13 @@ def status(study: Study) -> dict[str, int]:
 def _table(study: Study, tasks: list[Task], found: dict[Path, str], *, eta: str | None = None) -> Table:
     table = Table(title=f"{study.name}: {len(study.runs)} runs", title_justify="left", caption=eta and f"about {eta} to go", caption_justify="left")
     table.add_column("notebook")
-    for column in COLUMNS:
+    columns = [column for column in COLUMNS if column != UNFIT or UNFIT in found.values()]  # with it, the table is wider than many terminals
+    for column in columns:
         table.add_column(column, justify="right", style=COLOURS[column])
     for stage, notebook in NOTEBOOKS.items():
         counts = Counter(found.get(task.folder, "to do") for task in tasks if task.stage == stage)
         if counts:
-            table.add_row(notebook, *(str(counts[column] or "–") for column in COLUMNS))
+            table.add_row(notebook, *(str(counts[column] or "–") for column in columns))
     return table
 
 
@@ -84,7 +86,7 @@ class Board:
                 self.seconds.setdefault(task.stage, []).append(took)
                 what = f"{took:.1f} s"
         self.outcomes[task.folder] = outcome
-        if outcome in ("failed", "stale"):
+        if outcome in ("failed", "stale", UNFIT):
             self.failures.append(f"{outcome}: {task.name}{': ' if what else ''}{what}")
         self._say(task, f"{outcome}{': ' if what else ''}{what}")
         return True

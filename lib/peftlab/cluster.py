@@ -19,7 +19,7 @@ from peftlab import execute, paths, provenance, records
 from peftlab.board import Board
 from peftlab.grid import Study
 from peftlab.run import Run
-from peftlab.tasks import NOTEBOOKS, States, Task, locked, plan, sweep
+from peftlab.tasks import NOTEBOOKS, UNFIT, States, Task, locked, plan, sweep
 
 LOCAL = "ray"  # the address of a cluster that is made for the call, of this machine alone
 TRIES = 3  # more, of a stage that is lost with its node or worker; one that fails is not tried again
@@ -27,12 +27,13 @@ QUEUED = 2  # stages sent at once, as multiples of what the cluster's cores can 
 WAIT = 1.0  # seconds between looks at what came back
 
 
-def run_grid(study: Study, address: str, *, again_stale: bool = False, threads: int = 1, gpus: float | None = None, live: bool = True) -> dict[str, int]:
+def run_grid(study: Study, address: str, *, again_stale: bool = False, again_unfit: bool = False, threads: int = 1, gpus: float | None = None, live: bool = True) -> dict[str, int]:
     """Execute what of a study is not finished on the cluster at `address`; returns counts as `execute.run_grid` does.
 
     `address` is ``ray``, or what `ray.init` takes: ``auto``, ``host:port``, ``ray://host:port``. Data sets are prepared here. Every other
     stage asks the cluster for `threads` cores and, where the cluster has GPUs, for `gpus` of one (a whole one unless given), is executed in
     an empty folder of some node, and takes its place here under the stage's lock, so that other executors may share this folder.
+    One that runs out of memory is executed again with a whole node to itself: where that does not hold it either, it does not fit.
     A node needs the project set up at this commit, and no folder in common with this machine; one that is at another commit
     fails the stage. Raises ValueError where Ray is not installed, no cluster answers, or `threads` or `gpus` is not above 0.
     """
@@ -44,13 +45,13 @@ def run_grid(study: Study, address: str, *, again_stale: bool = False, threads: 
     for task in tasks:
         records.sealed(task.folder) if task.stage != "prepare" else None
     with _connected(ray, address), Board(study, tasks, outcomes, live=live, workers=_slots(ray, threads)) as board:
-        execute.advance([task for task in tasks if task.stage == "prepare"], states, outcomes, board)
+        execute.advance([task for task in tasks if task.stage == "prepare"], states, outcomes, board, execute.Call())
         sent = _Sent(ray, threads, gpus, provenance.commit())
         while len(outcomes) < len(tasks):
             settled, room = len(outcomes), QUEUED * _slots(ray, threads)  # a cluster may grow
             for task in tasks:
                 if task.folder not in outcomes and task.folder not in sent.running and len(sent.running) < room:
-                    _advance(task, states, outcomes, board, sent, again_stale=again_stale)
+                    _advance(task, states, outcomes, board, sent, again_stale=again_stale, again_unfit=again_unfit)
             for task, held, facts, data, seconds in sent.back():
                 with held:
                     _settle(task, states, board, facts, data, seconds)
@@ -99,7 +100,7 @@ def _slots(ray: Any, threads: int) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1) // threads))
 
 
-def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, sent: "_Sent", *, again_stale: bool) -> None:
+def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, sent: "_Sent", *, again_stale: bool, again_unfit: bool) -> None:
     """Settle a stage that needs nothing done, or send it to the cluster; leave it where what it reads is not there yet or another executor has it."""
     if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
         board.settle(task, "blocked")
@@ -109,6 +110,8 @@ def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board
         found = states.of(task)
         if found == "finished" or (mine and found == "stale" and not again_stale):
             board.settle(task, "skipped" if found == "finished" else found)
+        elif mine and (unfit := states.unfit(task)) and (not again_unfit or unfit["stage"] != task.stage):
+            board.settle(task, UNFIT, unfit["what"])
         elif mine:
             sweep(task)
             task.failure.unlink(missing_ok=True)
@@ -127,8 +130,13 @@ def _settle(task: Task, states: States, board: Board, facts: dict[str, Any] | No
     if facts is None:
         board.settle(task, "done", seconds=seconds)
     else:
-        task.fail(facts)
-        board.settle(task, "failed", facts["what"])
+        states.fail(task, facts)
+        board.settle(task, UNFIT if states.unfit(task) else "failed", facts["what"])
+
+
+def _largest(ray: Any) -> tuple[float, float]:
+    """Cores and GPUs of the node that has most of them."""
+    return max(((node.get("GPU", 0), node.get("CPU", 1)) for node in (n["Resources"] for n in ray.nodes() if n["Alive"])), default=(0, 1))[::-1]
 
 
 def _lost(what: str, **more: Any) -> dict[str, Any]:
@@ -147,6 +155,7 @@ class _Sent:
     running: dict[Path, tuple[Task, contextlib.ExitStack, Any]] = field(default_factory=dict)
     packed: dict[Path, tuple[str, Any]] = field(default_factory=dict)
     lost: Counter[Path] = field(default_factory=Counter)
+    alone: set[Path] = field(default_factory=set)  # stages that ran out of memory, which have a node to themselves now
 
     def send(self, task: Task, held: contextlib.ExitStack) -> None:
         """Send a stage whose lock is held; what it reads goes once for all that read it."""
@@ -155,14 +164,14 @@ class _Sent:
                 data = _pack(need)
                 self.packed[need] = hashlib.sha256(data).hexdigest(), self.ray.put(data)
         inputs = [(_place(need), *self.packed[need]) for need in task.needs]
-        share = (1.0 if self.gpus is None else self.gpus) if self.ray.cluster_resources().get("GPU") else 0
-        perform = self.ray.remote(num_cpus=self.threads, num_gpus=share, max_retries=0)(_perform).options(name=task.name)  # Ray would try what does not fit for ever
+        cores, gpus = _largest(self.ray) if task.folder in self.alone else (self.threads, (1.0 if self.gpus is None else self.gpus) if self.ray.cluster_resources().get("GPU") else 0)
+        perform = self.ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(_perform).options(name=task.name)  # Ray would try what does not fit for ever
         self.running[task.folder] = task, held, perform.remote(task.run.axes(), task.stage, inputs, _own_cards(), self.commit, self.threads)
 
     def back(self) -> Iterator[tuple[Task, contextlib.ExitStack, dict[str, Any] | None, bytes, float | None]]:
         """What came back by now, waiting a little: the stage, its lock, why it failed (or None), the bytes of what it wrote, its seconds.
 
-        What was lost with its node or worker is sent again, `TRIES` times; what was ended for want of memory is not: it does not fit.
+        What was lost with its node or worker is sent again, `TRIES` times; what ran out of memory once, to have a node to itself.
         """
         by_reference = {reference: folder for folder, (*_, reference) in self.running.items()}
         ready, _ = self.ray.wait(list(by_reference), timeout=WAIT) if by_reference else ([], [])
@@ -181,6 +190,12 @@ class _Sent:
                     self.send(task, held)
                     continue
                 facts = _lost(f"the cluster lost {task.name} {TRIES + 1} times", error=str(error))
+            if facts and facts["out_of_memory"]:
+                facts["beside"] = 0
+                if task.folder not in self.alone:
+                    self.alone.add(task.folder)
+                    self.send(task, held)
+                    continue
             yield task, held, facts, data, seconds
 
     def forget(self, needed: set[Path]) -> None:

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -47,6 +47,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
+    failures.csv: where there are any, a row per stage that did not fit in memory (`records.unfit`), whose answers, and those of what reads it, the others go without;
     texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; vocabulary.csv: where
     a metric reads captions by them, the names of all things that the data set's pictures can hold, a line a thing; provenance.json: what made them all.
     Every row carries every axis, resolved. `sources` are kept with what made them: the sets that the study's mean of what is kept is over, where it names any. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
@@ -54,7 +55,8 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
     scores, texts, whole, vocabularies = [], [], {}, {}
-    found = _finished(runs, stages)
+    unfit = _unfit(runs, stages)
+    found = _finished(runs, stages, without=unfit)
     costs = [{"run": run.id, "stage": stage, **run.resolved(), **_costs(place, content)} for (stage, place), (run, content) in found.items() if stage == "finetune"]
     asked = [(place, stage, run, content) for (stage, place), (run, content) in found.items() if stage != "finetune"]
     names = cache(partial(_names, scorer))
@@ -74,7 +76,8 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
                 scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
                 texts += [{**about, **passage} for passage in content.get("text") or []]
         named = [{"tested_on": dataset, "name": name} for dataset, names in vocabularies.items() for name in names]
-        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named}, _origins(found.values()) | ({"sources": list(sources)} if sources else {}), study)
+        failures = list(dict(unfit.values()).values())
+        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(found.values()) | ({"sources": list(sources)} if sources else {}), study)
         if whole:
             pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
     return paths.results() / study
@@ -277,14 +280,29 @@ def _changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return both[~same].rename(columns={"value_before": "before", "value_after": "after"})[[c for c in key if c != "test_size"] + ["before", "after"]].reset_index(drop=True)
 
 
-def _finished(runs: Sequence[Run], stages: Sequence[str]) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
-    """Each stage folder of the runs once, with its record; ValueError where any is missing or stale."""
+FAILURE = ("what", "when", "of_gpu", "memory_bytes", "free_bytes", "device", "device_memory_bytes", "processor")  # what failures.csv tells beside the axes
+
+
+def _unfit(runs: Sequence[Run], stages: Sequence[str]) -> dict[Path, tuple[Path, dict[str, Any]]]:
+    """The folders of stages that cannot be had because they, or the tuning that they read, did not fit in memory: for each the folder of what ran out of it, and its row."""
+    found = {}
+    for run in runs:
+        for stage in stages:
+            folder = records.stage_folder(run, stage)
+            if folder not in found and not (folder / "run.json").exists() and (facts := records.unfit(run, stage)):
+                row = {"run": run.id, "stage": facts["stage"], **run.resolved(), **{name: facts.get(name) for name in FAILURE}}
+                found[folder] = records.stage_folder(run, facts["stage"]), row
+    return found
+
+
+def _finished(runs: Sequence[Run], stages: Sequence[str], *, without: Container[Path] = ()) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
+    """Each stage folder of the runs once, with its record, but for those `without`; ValueError where any is missing or stale."""
     bases, read = {name: models.digest(name) for name in {r.model for r in runs}}, cache(records.read_json)
     asked: dict[tuple[str, Path], Run] = {}
     for run in runs:
         for stage in stages:
-            if stage != "finetune" or run.method != "none":
-                asked.setdefault((stage, records.stage_folder(run, stage)), run)
+            if (stage != "finetune" or run.method != "none") and (folder := records.stage_folder(run, stage)) not in without:
+                asked.setdefault((stage, folder), run)
 
     def checked(batch: Sequence[tuple[tuple[str, Path], Run]]) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:
         for (stage, folder), run in batch:
@@ -387,6 +405,7 @@ class Results:
     references: pd.DataFrame
     names: pd.DataFrame
     texts: pd.DataFrame
+    failures: pd.DataFrame
     provenance: dict[str, Any]
 
     @cached_property
@@ -431,12 +450,13 @@ def read_results(study: str) -> Results:
     if folder is None:
         raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
     words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-    scores, costs, texts, named = (
-        pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / name).exists() else pd.DataFrame() for name in ("scores.csv", "costs.csv", "texts.csv", "vocabulary.csv")
+    tables = ("scores", "costs", "texts", "failures", "vocabulary")
+    scores, costs, texts, failures, named = (
+        pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / f"{name}.csv").exists() else pd.DataFrame() for name in tables
     )
     origins = json.loads((folder / "provenance.json").read_text())
     references = pd.read_parquet(file) if (file := folder / "references.parquet").exists() else pd.DataFrame()
-    return Results(study, folder, scores, costs, references, named, texts, origins)
+    return Results(study, folder, scores, costs, references, named, texts, failures, origins)
 
 
 # ---------------------------------------------------------------- facts

@@ -858,6 +858,21 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     return style.ordered(frame.reset_index(), ("model", "method", "connector"))
 
 
+def unfit(failures: pd.DataFrame) -> pd.DataFrame:
+    """What did not fit in memory: a row per kind of stage, with its runs, whether a GPU's memory ran out, bytes of that memory, and of it free where that is known.
+
+    `failures` are those of `collected.Results`; no rows where everything fitted.
+    """
+    by = ["stage", "model", "method", "connector", "dataset", "quantisation", "precision", "batch_size", "checkpointing", "device", "processor", "of_gpu"]
+    columns = [*by, "memory_bytes", "free_bytes", "runs"]
+    if failures.empty:
+        return pd.DataFrame(columns=columns)
+    gpu = failures["of_gpu"].eq(True)
+    rows = failures.assign(of_gpu=gpu, memory_bytes=failures["memory_bytes"].mask(gpu, failures["device_memory_bytes"]), free_bytes=failures["free_bytes"].mask(gpu))
+    frame = rows.groupby(by, sort=False, dropna=False).agg(memory_bytes=("memory_bytes", "max"), free_bytes=("free_bytes", "max"), runs=("run", "nunique"))
+    return style.ordered(frame.reset_index()[columns], ("model", "dataset", "method", "connector"))
+
+
 def bought(costs: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
     """`costs` with what was got for them: group, mean, low, high and n over the unseen data sets, or the seen where there are no others."""
     predictions, levels = _once(predictions), costs["quantisation"].unique()

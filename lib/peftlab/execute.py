@@ -4,7 +4,8 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from typing import Any
 import nbformat
 from nbclient.exceptions import DeadKernelError
 
-from peftlab import kernels, paths, records
+from peftlab import kernels, paths, provenance, records
 from peftlab.board import Board
 from peftlab.grid import Study
 from peftlab.run import CONTROLS, Run
-from peftlab.tasks import NOTEBOOKS, States, Task, locked, plan, sweep
+from peftlab.tasks import NOTEBOOKS, UNFIT, States, Task, locked, plan, sweep
 
-OUTCOMES = ("done", "skipped", "failed", "blocked", "stale")
+OUTCOMES = ("done", "skipped", "failed", "blocked", "stale", UNFIT)
 WAIT = 1.0  # seconds between looks at a stage that another executor is running
 
 
@@ -26,11 +27,16 @@ class StageFailed(RuntimeError):
     """A notebook that did not finish its stage: `facts` is what failure.json says of it.
 
     `where` is the notebook, or what else failed, `error` what was raised (`what` itself unless given) and `when` in UTC (now unless given).
+    Where memory ran out, `machine` is `provenance.machine`'s, free bytes being those before the notebook began, and ``of_gpu`` says whose it was.
     """
 
-    def __init__(self, what: str, *, where: str, cell: str | None = None, error: str | None = None, out_of_memory: bool = False, when: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str, cell: str | None = None, error: str | None = None, out_of_memory: bool = False, when: str | None = None, machine: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(what)
         self.facts = {"what": what, "where": where, "cell": cell, "error": error or what, "out_of_memory": out_of_memory, "when": when or _now()}
+        if out_of_memory:
+            self.facts |= {"of_gpu": "cuda" in self.facts["error"].lower(), **(machine or {})}
 
 
 def _now() -> str:
@@ -64,7 +70,7 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
     import papermill  # seconds of imports, which the fork server spends on its own at the same time
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    killed = _killed_for_memory()
+    killed, free = _killed_for_memory(), provenance.memory().free
     began = _now()
     try:
         papermill.execute_notebook(
@@ -73,14 +79,19 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         cell, text = _failing_cell(output), f"{error.ename}: {error.evalue}"
-        what = f"cell {cell} of {source.name} raised {text.splitlines()[0][:300]}"
-        raise StageFailed(what, where=source.name, cell=cell, error=text, out_of_memory=_speaks_of_memory(text), when=began) from error
+        what, memory = f"cell {cell} of {source.name} raised {text.splitlines()[0][:300]}", _speaks_of_memory(text)
+        raise StageFailed(what, where=source.name, cell=cell, error=text, out_of_memory=memory, when=began, machine=_machine(free) if memory else None) from error
     except Exception as error:  # a dead kernel, one that never answered: whatever it is, it is recorded and others go on
         cell, memory, code = _failing_cell(output), _killed_for_memory() > killed, kernels.last_exit()
         ended = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         dead = f"the kernel of {source.name} died in cell {cell}{ended}{': the system had no memory left' if memory else ''}"
         what = dead if isinstance(error, DeadKernelError) else f"{source.name} stopped in cell {cell}: {error}"
-        raise StageFailed(what, where=source.name, cell=cell, error=f"{type(error).__name__}: {error}", out_of_memory=memory, when=began) from error
+        raise StageFailed(what, where=source.name, cell=cell, error=f"{type(error).__name__}: {error}", out_of_memory=memory, when=began, machine=_machine(free) if memory else None) from error
+
+
+def _machine(free: int) -> dict[str, Any]:
+    """This machine, with the bytes that were free when the notebook began."""
+    return {**provenance.machine(), "free_bytes": free}
 
 
 def _failing_cell(output: Path) -> str | None:
@@ -112,67 +123,107 @@ def _killed_for_memory() -> int:
 # ---------------------------------------------------------------- a study
 
 
-def run_grid(study: Study, *, again_stale: bool = False, live: bool = True, began: float | None = None, workers: int = 1) -> dict[str, int]:
-    """Execute what of a study is not finished; returns how many stages were done, skipped, failed, blocked and stale.
+@dataclass(frozen=True)
+class Call:
+    """How a grid is executed: what is made again, which stages were finished before, and the processes that share the call: its name, and how many they are."""
 
-    Several processes may do this for one study. What another of them finished or failed since `began` (seconds, as by `time.time`) is
-    done or failed here too, and not tried again; without it, a stage that is finished is skipped and one that failed is tried again.
+    again_stale: bool = False
+    again_unfit: bool = False
+    finished: frozenset[Path] = frozenset()
+    name: str | None = None
+    workers: int = 1
 
-    A failing stage is recorded beside its folder and the others go on, except those that read it (blocked). Stale stages are
-    named and left, unless `again_stale`. A stage that another executor holds is waited for at the end. Raises ValueError,
-    before anything is executed, where a finished folder was edited. `live` draws a table if this is a terminal; `workers` is how many processes
-    share the grid, for the time to go.
+
+def run_grid(
+    study: Study, *, again_stale: bool = False, again_unfit: bool = False, live: bool = True, name: str | None = None, workers: int = 1, alone: Callable[[], None] | None = None
+) -> dict[str, int]:
+    """Execute what of a study is not finished; returns how many stages have each of `OUTCOMES`.
+
+    Several processes, `workers` of them, may do this for one study, as one call with a `name` that no other has. What another of them finished or
+    failed is done or failed here too, and not tried again; without it, a stage that is finished is skipped and one that failed is tried again.
+
+    A failing stage is recorded beside its folder and the others go on, except those that read it (blocked). One that ran out of memory with no
+    other worker beside it does not fit, nor do those that read it: it is not tried again, unless `again_unfit`. One that ran out of memory in
+    company is tried again once `alone` has returned, which ends when the other workers have. Stale stages are named and left, unless `again_stale`.
+    A stage that another executor holds is waited for at the end. Raises ValueError, before anything is executed, where a finished folder was edited.
+    `live` draws a table if this is a terminal.
     """
     tasks, states, outcomes = plan(study), States(), dict[Path, str]()
-    for task in tasks:
-        records.sealed(task.folder) if task.stage != "prepare" else None
-    if any(states.of(task) != "finished" for task in tasks):
+    call = Call(again_stale, again_unfit, frozenset(_finished(tasks, states)), name, workers)
+    if len(call.finished) < len(tasks):
         kernels.warm_up()
     with Board(study, tasks, outcomes, live=live and sys.stdout.isatty(), workers=workers) as board:
-        advance(tasks, states, outcomes, board, again_stale=again_stale, began=began)
+        advance(tasks, states, outcomes, board, call)
+        if alone:
+            alone()
+            board.workers = 1
+            again = [task for task in tasks if outcomes[task.folder] == "blocked" or (outcomes[task.folder] == "failed" and _in_company(records.read_failure(task.folder)))]
+            for task in again:
+                del outcomes[task.folder]
+            advance(again, states, outcomes, board, replace(call, workers=1))
     counts = Counter(outcomes.values())
     return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
-def advance(tasks: list[Task], states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool = False, began: float | None = None) -> None:
-    """Settle tasks in their order, on this machine; what another executor holds is waited for at the end. `began` as for `run_grid`."""
+def _finished(tasks: Iterable[Task], states: States) -> Iterator[Path]:
+    """The folders of the tasks that are finished; ValueError where a file of one was edited."""
+    for task in tasks:
+        if states.of(task) == "finished":
+            yield task.folder
+        elif task.stage != "prepare":
+            records.sealed(task.folder)
+
+
+def _in_company(failure: dict[str, Any] | None) -> bool:
+    """Whether a stage ran out of memory while others ran beside it, so that it may fit alone."""
+    return failure is not None and failure["out_of_memory"] and bool(failure.get("beside"))
+
+
+def advance(tasks: list[Task], states: States, outcomes: dict[Path, str], board: Board, call: Call) -> None:
+    """Settle tasks in their order, on this machine; what another executor holds is waited for at the end."""
     waiting = tasks
     while waiting:
-        before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, again_stale=again_stale, began=began)]
+        before, waiting = len(waiting), [task for task in waiting if not _advance(task, states, outcomes, board, call)]
         if len(waiting) == before:
             board.show(f"waiting for another process: {waiting[0].name}")
             time.sleep(WAIT)
 
 
-def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, *, again_stale: bool, began: float | None) -> bool:
+def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board, call: Call) -> bool:
     """Settle a task's outcome; False where that must wait for another process."""
     if any(outcomes.get(need) in ("failed", "blocked", "stale") for need in task.needs):
         return board.settle(task, "blocked")
     if any(need not in outcomes for need in task.needs):
         return False
+    done = "done" if call.name and task.folder not in call.finished else "skipped"
     if states.of(task) == "finished":
-        return board.settle(task, "done" if _since(task.folder, began) else "skipped")
+        return board.settle(task, done)
     with locked(task) as mine:
         if not mine:
             return False
         found = states.of(task)  # another process may have finished it meanwhile
-        if found == "finished" or (found == "stale" and not again_stale):
-            return board.settle(task, ("done" if _since(task.folder, began) else "skipped") if found == "finished" else found)
-        if _since(task.failure, began):
-            return board.settle(task, "failed", json.loads(task.failure.read_text())["what"])
+        if found == "finished" or (found == "stale" and not call.again_stale):
+            return board.settle(task, done if found == "finished" else found)
+        known = _known(task, states, call)
+        if known:
+            return board.settle(task, *known)
         board.begin(task)
         try:
             _execute(task, states, again=found == "stale")
         except StageFailed as failed:
-            task.fail(failed.facts)
+            states.fail(task, {**failed.facts, "call": call.name, "beside": call.workers - 1})
             sweep(task)  # what it had written so far: where the disk is full, that is the room others need
-            return board.settle(task, "failed", str(failed))
+            return board.settle(task, UNFIT if states.unfit(task) else "failed", str(failed))
     return board.settle(task, "done")
 
 
-def _since(path: Path, began: float | None) -> bool:
-    """Whether `path` was written since the processes that share a study began."""
-    return began is not None and path.exists() and path.stat().st_mtime >= began
+def _known(task: Task, states: States, call: Call) -> tuple[str, str] | None:
+    """The outcome, and why, of a task that is not to be tried: it does not fit, or a process of the same call has failed it."""
+    unfit, failure = states.unfit(task), records.read_failure(task.folder)
+    ours = failure is not None and call.name is not None and failure.get("call") == call.name
+    if unfit and (ours or not call.again_unfit or unfit["stage"] != task.stage):
+        return UNFIT, unfit["what"]
+    return ("failed", failure["what"]) if ours and not (call.workers == 1 and _in_company(failure)) else None
 
 
 def _execute(task: Task, states: States, *, again: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from peftlab import estimates, metrics, style
-from peftlab.tables import BYTES, PARAMETERS, bounds, number, scaled
+from peftlab.tables import BYTES, PARAMETERS, STAGES, bounds, number, scaled
 
 Facts = dict[str, dict[str, Any]]
 Row = dict[str, Any]
@@ -424,6 +424,18 @@ def affirmed(facts: Facts, *, only: str | None = None) -> list[str]:
 
 
 @_by_model
+def unfit(facts: Facts) -> list[str]:
+    """What did not fit in memory, each with what was done of it and whose memory ran out."""
+    said = []
+    for r in facts["main_results"].get("unfit", []):
+        packed = "" if r["quantisation"] == "none" else f" on a base in {style.label('quantisation', r['quantisation'])}"
+        size = "" if r["memory_bytes"] is None else f" ({scaled(r['memory_bytes'], BYTES)})"
+        whose = f"the GPU, {r['device']}" if r["of_gpu"] else "this machine"
+        said.append(f"{STAGES[r['stage']].capitalize()} of {arm(r)}{packed} on {_place(r)} with {r['precision']} and batches of {number(r['batch_size'], 0)} did not fit in the memory of {whose}{size}.")
+    return said
+
+
+@_by_model
 def cost(facts: Facts) -> list[str]:
     """The least and the most: parameters, disk, memory, seconds; per machine."""
     said = []
@@ -476,6 +488,7 @@ def failed(facts: Facts) -> list[str]:
     if bad:
         worst = max(bad, key=lambda r: r["share"])
         said.append(f"{number(len(bad), 0)} of {many(main['models'], 'model', 'models')} left more than {main['unreadable_above']}\u00a0% of the answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
+    said += unfit(facts)
     if not said:
         why = "no tuned model is below the base, and no control stayed level" if _sets(facts) else "every base is above what needs no sight of the picture on what it has seen"
         said.append(f"By these numbers nothing failed outright: {why}.")
@@ -494,4 +507,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, rates, base, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, rates, base, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}

@@ -1,15 +1,23 @@
 """The stamp of a run: which code, packages and machine made it, from which inputs, in how long and how much memory."""
 
+import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import psutil
 
 from peftlab import paths
 
@@ -69,6 +77,77 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Memory(NamedTuple):
+    """Main memory in bytes: all that processes here may have, and what of it is free."""
+
+    total: int
+    free: int
+
+
+CGROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container, or a job of Slurm's, may have
+
+
+def memory() -> Memory:
+    """The machine's memory, or that of the container or job where this process may have less."""
+    machine = psutil.virtual_memory()
+    found = [Memory(machine.total, machine.available), *_granted()]
+    return Memory(min(m.total for m in found), min(m.free for m in found))
+
+
+def _granted() -> Iterator[Memory]:
+    """What the control groups (version 2) that this process is in leave it; files that can be dropped at any time count as free."""
+    own = Path("/proc/self/cgroup")
+    names = [line[3:].strip("/") for line in own.read_text().splitlines() if line.startswith("0::")] if own.exists() else []
+    place = CGROUPS / names[0] if names else CGROUPS
+    for folder in (place, *place.parents):
+        limit, used, stat = (folder / f"memory.{name}" for name in ("max", "current", "stat"))
+        if folder.is_relative_to(CGROUPS) and limit.exists() and (most := limit.read_text().strip()).isdigit():
+            dropped = next((int(line.split()[1]) for line in stat.read_text().splitlines() if line.startswith("inactive_file ")), 0)
+            yield Memory(int(most), max(0, int(most) - int(used.read_text()) + dropped))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that a process here may use: what CUDA_VISIBLE_DEVICES calls it, its name, and its memory and what of it is free, in bytes."""
+
+    place: str
+    name: str
+    memory: int
+    free: int
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that torch sees here, in its order and within CUDA_VISIBLE_DEVICES where that is set; none where it can use none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return _gpus(visible) if visible not in ("", "-1") and shutil.which("nvidia-smi") else ()
+
+
+ASK = """
+import json, torch
+cuda = torch.cuda
+print(json.dumps([[cuda.get_device_properties(i).name, cuda.get_device_properties(i).total_memory, cuda.mem_get_info(i)[0]] for i in range(cuda.device_count())]))
+"""
+
+
+@cache
+def _gpus(visible: str | None) -> tuple[Gpu, ...]:
+    """Asked of a process of its own: one that has asked holds memory of each GPU until it ends, and cannot fork."""
+    asked = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
+    found = json.loads(asked.stdout.splitlines()[-1]) if asked.returncode == 0 else []
+    places = visible.split(",") if visible else map(str, range(len(found)))
+    return tuple(Gpu(place.strip(), *facts) for place, facts in zip(places, found))
+
+
+def machine() -> dict[str, Any]:
+    """What a run can fill: processor and bytes of main memory, and of the GPUs together, whose name is the ``device``, else "cpu"."""
+    found, main = gpus(), memory()
+    names = [f"{count} x {name}" if count > 1 else name for name, count in Counter(g.name for g in found).items()]
+    return {
+        "processor": processor(), "memory_bytes": main.total, "free_bytes": main.free,
+        "device": " + ".join(names) or "cpu", "device_memory_bytes": sum(g.memory for g in found) or None,
+    }  # fmt: skip
+
+
 def stamp(run: Any, *, device: str | None = None, threads: int | None = None, clock: "Clock | None" = None, **extra: Any) -> dict[str, Any]:
     """What is written beside the results of a stage of `run` (a `run.Run`); `extra` (digests, parameter counts) is added as it is.
 
@@ -104,7 +183,8 @@ class Clock:
         self.started = datetime.now(UTC)
         self.peak_memory_kind = "block" if _reset_peak() else "process"
         if cuda := _cuda():
-            cuda.reset_peak_memory_stats()
+            for device in range(cuda.device_count()):
+                cuda.reset_peak_memory_stats(device)
         self._start = time.perf_counter()
         return self
 
@@ -113,10 +193,10 @@ class Clock:
             cuda.synchronize()
         self.seconds = time.perf_counter() - self._start
         self.peak_memory_bytes = _peak()
-        self.peak_device_bytes: int | None = cuda.max_memory_allocated() if cuda else None
+        self.peak_device_bytes: int | None = sum(cuda.max_memory_allocated(device) for device in range(cuda.device_count())) if cuda else None
 
     def facts(self) -> dict[str, Any]:
-        """UTC start, seconds, peaks in bytes (of the device None where there is no GPU)."""
+        """UTC start, seconds, peaks in bytes (of the GPUs together, None where there is none)."""
         return {
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),

@@ -382,6 +382,43 @@ def state(run: Run, stage: str, inputs: dict[str, Any]) -> str:
     return "stale" if differences(content, expectation(run, stage, inputs)) else "finished"
 
 
+def failure_file(folder: Path) -> Path:
+    """Where it is written why a stage failed: beside its folder."""
+    return folder.with_name(f"{folder.name}.failure.json")
+
+
+def read_failure(folder: Path) -> dict[str, Any] | None:
+    """Why the stage failed that would lie in `folder`; None where no failure is recorded."""
+    try:
+        return json.loads(failure_file(folder).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def unfit(run: Run, stage: str, *, digest: Callable[[str], str] = models.digest) -> dict[str, Any] | None:
+    """What is recorded of a stage that cannot be had because it, or the tuning of the model that it asks, ran out of memory; else None.
+
+    It counts where no other run shared the machine, and where the stage would be made from the same now: protocol, resolved values, inputs.
+    `digest` gives that of a base model by its name.
+    """
+    for name in dict.fromkeys((stage, "finetune") if run.method != "none" else (stage,)):
+        folder = stage_folder(run, name)
+        facts = None if (folder / "run.json").exists() else read_failure(folder)
+        if facts is not None and facts["out_of_memory"] and facts.get("beside") == 0 and facts.get("made_from"):
+            now = made_from(run, name, digest=digest)
+            if now is not None and not differences(facts["made_from"], now):
+                return facts
+    return None
+
+
+def made_from(run: Run, stage: str, *, digest: Callable[[str], str] = models.digest) -> dict[str, Any] | None:
+    """What a stage would be made from now, as `expectation` says it; None where the data that it reads are not prepared here."""
+    try:
+        return expectation(run, stage, inputs(run, stage, base=digest(run.model)))
+    except FileNotFoundError:
+        return None
+
+
 def sealed(folder: Path) -> dict[str, Any] | None:
     """The run.json of a finished stage, its files checked against it, or None where the stage is not finished.
 

@@ -352,7 +352,8 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
     "broken_table": lambda f, label: tables.broken_table(_frame(f, "hallucination", "invented")),
     "unchanged_table": lambda f, label: tables.unchanged_table(_frame(f, "hallucination", "unchanged")),
-    "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs")),
+    "unfit_table": lambda f, label: tables.unfit_table(_frame(f, "main_results", "unfit")),
+    "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs"), _frame(f, "cost", "unfit")),
     "provenance_table": _provenance_table,
 }
 

@@ -421,11 +421,24 @@ def unchanged_table(frame: pd.DataFrame) -> Table:
     return _stacked(head, "lll" + "r" * (len(head) - 3), build, frame)
 
 
-def cost_table(frame: pd.DataFrame) -> Table:
-    """What tuning costs and buys: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range, accuracy."""
+def cost_table(frame: pd.DataFrame, unfit: pd.DataFrame | None = None) -> Table:
+    """What tuning costs and buys: parameters by tower, share of the model, adapter on disk, peak memory, seconds with their range, accuracy.
 
-    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
-        return [tell(row) for row in frame.to_dict("records")], set()
+    What could not be tuned for want of memory (`estimates.unfit`) stands below a rule.
+    """
+    both = frame.assign(fits=True)
+    if unfit is not None and len(unfit):
+        stopped = unfit[unfit["stage"] == "finetune"].rename(columns={"precision": "tried"})
+        alike = ["model", "method", "connector", "quantisation", "tried", "batch_size"]  # on whatever data set
+        stopped = stopped.assign(runs=stopped.groupby(alike, dropna=False)["runs"].transform("sum")).drop_duplicates(alike)
+        both = pd.concat([both, stopped.assign(fits=False)], ignore_index=True) if len(stopped) else both
+
+    def build(both: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows = [tell(row) if row["fits"] else stop(row) for row in both.to_dict("records")]
+        return rows, {int(both["fits"].sum())} if not both["fits"].all() else set()
+
+    def stop(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
+        return *_on(row), *("–" for _ in range(4)), Cell("does not fit", f"{row['tried']}, batch {number(row['batch_size'], 0)}{_room(row)}"), "–", number(row["runs"], 0), "–"
 
     def tell(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
         spread = f"{number(row['least_seconds'], 0)}–{number(row['most_seconds'], 0)}" if row["runs"] > 1 else ""
@@ -435,7 +448,31 @@ def cost_table(frame: pd.DataFrame) -> Table:
         return *_on(row), *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)
 
     head = ("Method", "Connector", Cell("Connector", "parameters"), Cell("LLM", "parameters"), Cell("Share", "of the model"), Cell("Adapter", "on disk"))
-    return _stacked((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), "llrrrrrrrr", build, frame)
+    return _stacked((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), "llrrrrrrrr", build, both)
+
+
+def _room(row: Mapping[str, Any]) -> str:
+    """The memory that something did not fit in, and what of it was free where that is known; "" where neither is."""
+    free = "" if pd.isna(row["free_bytes"]) else f", {scaled(row['free_bytes'], BYTES)} free"
+    return "" if pd.isna(row["memory_bytes"]) else f" in {scaled(row['memory_bytes'], BYTES)}{free}"
+
+
+STAGES = {"finetune": "tuning", "evaluate": "answering", "probe": "the probe"}  # what a stage does, in words
+
+
+def unfit_table(frame: pd.DataFrame) -> Table:
+    """What did not fit in memory (`estimates.unfit`): what was done of which model, and whose memory it was."""
+
+    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
+        return [tell(row) for row in frame.to_dict("records")], set()
+
+    def tell(row: Mapping[str, Any]) -> tuple[str | Cell, ...]:
+        how = f"{row['precision']}{', checkpointing' if row['checkpointing'] else ''}"
+        whose = row["device"] if row["of_gpu"] else row["processor"]
+        place = Cell(style.label("dataset", row["dataset"]), STAGES[row["stage"]])
+        return place, *_on(row), how, number(row["batch_size"], 0), Cell(_room(row).strip() or "–", "" if pd.isna(whose) else whose), number(row["runs"], 0)
+
+    return _stacked(("Data set", "Method", "Connector", "Precision", Cell("Batch", "examples"), "Does not fit", "Runs"), "llllrlr", build, frame)
 
 
 def definitions_table(frame: pd.DataFrame, *, cite: Callable[[str], str] = lambda key: "") -> Table:

@@ -16,6 +16,7 @@ from peftlab import datasets, models, paths, records
 from peftlab.grid import Study
 from peftlab.run import Run
 
+UNFIT = "does not fit"  # in memory: a result, and no failure
 NOTEBOOKS = {"prepare": "01_prepare_data", "finetune": "02_finetune", "evaluate": "03_evaluate", "probe": "04_probe_hallucination"}
 
 
@@ -36,22 +37,12 @@ class Task:
     @property
     def failure(self) -> Path:
         """What is known of its failure, beside the stage's folder."""
-        return self.folder.with_name(f"{self.folder.name}.failure.json")
+        return records.failure_file(self.folder)
 
     @property
     def lock(self) -> Path:
         """Held, by flock, while the stage is executed; it holds the executor's process id."""
         return self.folder.with_name(f".{self.folder.name}.lock")
-
-    def fail(self, facts: dict[str, Any]) -> None:
-        """Write why it failed beside its folder, whole or not at all: where nothing can be written, who executes it says so anyway."""
-        part = self.failure.with_suffix(".part")
-        with contextlib.suppress(OSError):
-            try:
-                part.write_text(json.dumps({"stage": self.stage, "run": self.run.id, **facts}, indent=1))
-                part.replace(self.failure)
-            finally:
-                part.unlink(missing_ok=True)
 
     @property
     def name(self) -> str:
@@ -107,16 +98,35 @@ class States:
             return "finished" if records.is_prepared(task.run.dataset) else "missing"
         if not (task.folder / "run.json").exists() or not (task.needs[0] / "digests.json").exists():
             return "missing"
-        model = task.run.model
-        self.bases.setdefault(model, models.digest(model))
-        return records.state(task.run, task.stage, records.inputs(task.run, task.stage, base=self.bases[model]))
+        return records.state(task.run, task.stage, records.inputs(task.run, task.stage, base=self._base(task.run.model)))
 
     def seen(self, task: Task) -> str:
-        """As `of`, with what people want to know of a stage that is missing: running, failed or to do."""
+        """As `of`, with what people want to know of a stage that is missing: running, failed, unfit or to do."""
         found = self.of(task)
         if task.lock.exists() and _alive(task.lock.read_text()):
             return "running"
-        return ("failed" if task.failure.exists() else "to do") if found == "missing" else {"finished": "done"}.get(found, found)
+        missing = UNFIT if found == "missing" and self.unfit(task) else "failed" if task.failure.exists() else "to do"
+        return {"missing": missing, "finished": "done"}.get(found, found)
+
+    def unfit(self, task: Task) -> dict[str, Any] | None:
+        """As `records.unfit`; never of a data set that is prepared."""
+        return None if task.stage == "prepare" else records.unfit(task.run, task.stage, digest=self._base)
+
+    def fail(self, task: Task, facts: dict[str, Any]) -> None:
+        """Write beside its folder why a task failed and what it was made from, whole or not at all: where nothing can be written, who executes it says so anyway."""
+        made_from = None if task.stage == "prepare" else records.made_from(task.run, task.stage, digest=self._base)
+        part = task.failure.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            try:
+                part.write_text(json.dumps({"stage": task.stage, "run": task.run.id, **facts, "made_from": made_from}, indent=1))
+                part.replace(task.failure)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _base(self, model: str) -> str:
+        if model not in self.bases:
+            self.bases[model] = models.digest(model)
+        return self.bases[model]
 
 
 def sweep(task: Task) -> None:

@@ -62,7 +62,7 @@ def squeezed(text: str) -> str:
 
 
 def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) -> None:
-    assert execute.run_grid(brought, live=False) == {"done": 4, "skipped": 0, "failed": 0, "blocked": 0, "stale": 0}
+    assert execute.run_grid(brought, live=False) == {"done": 4, "skipped": 0, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 0}
     collected.collect("mine", brought.runs, scorer=metrics, stages=brought.stages)
     results = collected.read_results("mine")
     assert set(results.scores["tested_on"]) == {"shelves"} and set(results.scores.query("metric == 'exact'")["n"]) == {6}
@@ -86,7 +86,7 @@ def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) ->
 def test_data_with_a_problem_stop_before_anything_trains(brought: grid.Study) -> None:
     (paths.own() / "shelves" / "pictures" / "4.png").unlink()
     (paths.own() / "shelves" / "pictures" / "7.png").write_bytes(b"GIF89a")
-    assert execute.run_grid(brought, live=False) == {"done": 0, "skipped": 0, "failed": 1, "blocked": 3, "stale": 0}
+    assert execute.run_grid(brought, live=False) == {"done": 0, "skipped": 0, "failed": 1, "blocked": 3, "stale": 0, "does not fit": 0}
     (failure,) = (paths.prepared()).glob("*.failure.json")
     said = failure.read_text(encoding="utf-8")
     assert "questions.csv row 5: there is no picture '4.png'" in said and "questions.csv row 8: the picture '7.png' does not decode" in said
