@@ -17,6 +17,11 @@ def test_what_the_words_give_away_is_found() -> None:
     assert baselines.question_only(POOL, POOL[:3], seed=1) == baselines.question_only(POOL, POOL[:3], seed=1)
 
 
+def test_only_the_most_frequent_answers_are_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST", 2)
+    assert baselines.question_only([*POOL, *POOL[:2] * 5], POOL[2:3]) != ["red"] and baselines.question_only([*POOL, *POOL[2:3]], POOL[2:3]) == ["red"]
+
+
 def test_a_pool_of_one_answer_is_refused() -> None:
     with pytest.raises(ValueError, match="has 1 different answers"):
         baselines.question_only(POOL[:1] * 3, POOL)

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,6 +269,24 @@ def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, 
         expected = [{"metric": metric, **metrics.score(judged, metric)} for metric in metrics.shown(name, rows)]
         assert scores.loc[scores["run"] == run.id, list(expected[0])].to_dict("records") == expected
     assert scores["metric"].value_counts()["likeliest"] == 2
+
+
+def test_what_the_questions_alone_give_away_is_collected_for_sets_that_a_base_was_asked_about(prepared: dict[str, str], cache: Path) -> None:
+    taught = []
+
+    def guess(pool: Sequence[records.Words], asked: Sequence[records.Words]) -> list[str]:
+        taught.append(([one.example_id for one in pool], [one.example_id for one in asked]))
+        return [one.answers[0] for one in pool[: len(asked)]]
+
+    base = replace(RUN, method="none")
+    records.write_examples("icons_choice", {split: [example(i + 4 * part, answers=(f"say {i}",)) for i in range(4)] for part, split in enumerate(("base", "train", "test"))})
+    evaluated(base)
+    tuned()
+    evaluated()
+    results = collected.read_results(collect([base, RUN], guess=guess).name)
+    assert taught == [([f"e{i}" for i in range(8)], [f"e{i}" for i in range(8, 12)])], "once, on what is not the test"
+    assert results.guesses.to_dict("list") == {"tested_on": ["icons_choice"] * 4, "example_id": [f"e{i}" for i in range(8, 12)], "response": [f"say {i}" for i in range(4)]}
+    assert collected.read_results(collect([RUN], guess=guess).name).guesses.empty and collected.read_results(collect([base]).name).guesses.empty
 
 
 def test_a_question_asked_twice_in_a_stage_is_not_collected(prepared: dict[str, str], cache: Path) -> None:

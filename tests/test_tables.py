@@ -160,11 +160,14 @@ def test_a_double_key_is_refused(study: Path) -> None:
 
 def test_what_the_bases_know_has_a_row_per_data_set_and_base(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     rows = plain(collected.read_results("smoke").predictions)
-    frame = estimates.bases(rows, question_only={"pocket-mlp": {"scenes": 26.4}})
+    asked = rows.query("stage == 'evaluate' and method == 'none' and dataset == 'scenes' and test_pictures == 'true'")
+    guesses = pd.DataFrame({"tested_on": "scenes", "example_id": asked["example_id"], "response": [a[0] if i % 4 == 0 else "never" for i, a in enumerate(asked["answers"])]})
+    frame = estimates.bases(rows, guesses=pd.concat([guesses, guesses.assign(example_id="not asked")]).drop_duplicates("example_id"))
+    share = 100 * np.mean([i % 4 == 0 for i in range(len(asked))])
     one = tables.bases_table(frame)
     assert [row[0].text for row in one.rows] == ["Scenes", "Icons (choice)"] and [cell if isinstance(cell, str) else cell.text for cell in one.head][1:] == [*tables.KNOWN.values(), "Unparsed"]
     base = rows.query("stage == 'evaluate' and method == 'none' and dataset == 'scenes'").groupby("test_pictures")["value"].mean()
-    assert [one.rows[0][i].text for i in (1, 2, 3, 6)] == [*(tables.number(base[k]) for k in ("true", "blank", "shuffled")), "26.4"] and one.rows[1][6] == Cell("–")
+    assert [one.rows[0][i].text for i in (1, 2, 3, 6)] == [*(tables.number(base[k]) for k in ("true", "blank", "shuffled")), tables.number(share)] and one.rows[1][6] == Cell("–")
     other = rows.assign(model=OTHER, value=np.where(rows["method"] == "none", 100.0 - rows["value"], rows["value"]))
     both = tables.bases_table(estimates.bases(pd.concat([rows, other], ignore_index=True)))
     assert [row[:2] for row in both.rows] == [(one.rows[0][0], "Pocket (MLP)"), ("", "Pocket (resampler)"), (one.rows[1][0], "Pocket (MLP)"), ("", "Pocket (resampler)")]

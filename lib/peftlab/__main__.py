@@ -309,7 +309,9 @@ def report(args: argparse.Namespace) -> int:
     elif there and not any((paths.runs() / run.id).exists() for run in study.runs):
         print(f"nothing of {study.name} ran here: the report is made from {there[0]}")
     else:
-        folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages, sources=study.sources)
+        from peftlab import baselines
+
+        folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages, sources=study.sources, guess=baselines.question_only)
         print(f"collected {len(study.runs)} runs in {folder}")
     if "evaluate" not in study.stages:
         print(f"{study.name} asks nothing of its models (no evaluate stage): its tables are all there is to report")

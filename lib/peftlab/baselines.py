@@ -1,24 +1,28 @@
 """Answers without sight: what a question alone gives away."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 
-from peftlab.records import Example
+from peftlab.records import Example, Words
+
+MOST = 500  # answers that can be guessed: a classifier of each is taught
 
 
-def question_only(pool: Sequence[Example], asked: Sequence[Example], *, seed: int = 0) -> list[str]:
+def question_only(pool: Sequence[Example | Words], asked: Sequence[Example | Words], *, seed: int = 0) -> list[str]:
     """Answers to `asked` by a classifier that saw the questions and answers of `pool`, and no picture.
 
-    Logistic regression on the words and word pairs of a question (tf-idf), a class per first answer; as strong as templates
-    and closed vocabularies let it be. Raises ValueError where the pool has fewer than two answers.
+    Logistic regression on the words and word pairs of a question (tf-idf), a class per first answer, of the `MOST` frequent; as strong as
+    templates and closed vocabularies let it be. Raises ValueError where the pool has fewer than two answers.
     """
     answers = [e.answers[0] for e in pool]
     if len(set(answers)) < 2:
         raise ValueError(f"the pool of {len(pool)} questions has {len(set(answers))} different answers: a classifier needs two")
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+", sublinear_tf=True)
     model = make_pipeline(words, SGDClassifier(loss="log_loss", alpha=1e-5, random_state=seed))
-    model.fit([e.question for e in pool], answers)
+    frequent = {answer for answer, _ in Counter(answers).most_common(MOST)}
+    model.fit(*zip(*((e.question, answer) for e, answer in zip(pool, answers, strict=True) if answer in frequent)))
     return model.predict([e.question for e in asked]).tolist()

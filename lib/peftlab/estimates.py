@@ -264,11 +264,11 @@ def baselines(predictions: Predictions, *, references: pd.DataFrame | None = Non
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
 
 
-def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, float]] | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
+def bases(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """What the untouched bases know: a row per model, data set and ``baseline``, which is "true" for the right pictures, else one of `style.BASELINES`.
 
-    `question_only` gives, by model and data set, what a classifier without sight gets in per cent, where it was measured: rows "question_only",
-    without interval or n; `references` are as for `baselines`. Empty where no base was asked under the right pictures.
+    `guesses` and `references` are those of `collected.Results`: where a classifier without sight was asked there are rows "question_only", judged
+    as a model's answers to the same questions are. Empty where no base was asked under the right pictures.
     """
     columns = ["model", "dataset", "baseline", "group", "metric", "mean", "low", "high", "n", "unparsed"]
     predictions = _once(predictions)
@@ -277,7 +277,13 @@ def bases(predictions: Predictions, *, question_only: Mapping[str, Mapping[str, 
     if right.empty:
         return pd.DataFrame(columns=columns)
     known = right[["model", "dataset", "group"]]
-    guessed = [{**row, "baseline": "question_only", "mean": share} for row in known.to_dict("records") if (share := (question_only or {}).get(row["model"], {}).get(row["dataset"])) is not None]
+    guessed = []
+    for key, cell in cells(predictions).items():
+        said = guesses[guesses["tested_on"] == key[3]].set_index("example_id")["response"] if guesses is not None and len(guesses) else ()
+        if key[1] == "none" and len(said):
+            judged = metrics.judge(pd.DataFrame(cell[["example_id", "choices", "answers", "template"]]).assign(response=said.loc[cell["example_id"]].to_numpy()), cell["metric"].iloc[0])
+            found = _score(cell.assign(value=judged["value"], unparsed=(judged["outcome"] == "unparsed").astype(float)))
+            guessed.append({"model": key[0], "dataset": key[3], "baseline": "question_only", "group": group(key[0], key[3]), **found})
     others = known.merge(baselines(predictions, references=references), on=["model", "dataset"])
     return style.ordered(pd.concat([part for part in (right, others, pd.DataFrame(guessed)) if len(part)])[columns], ("model", "dataset"))
 
@@ -933,6 +939,8 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "level": LEVEL,
         "models": [{"model": n, "label": models.card(n).label, "source": models.card(n).source, "licence": models.card(n).licence} for n in names],
+        "pocket": [n for n in names if models.card(n).family == "pocket"],
+        "others": [n for n in names if models.card(n).family != "pocket"],
         "runs": int(whole.loc[tuned, "run"].nunique()),
         "methods": int(whole["method"].nunique()),
         "seeds": sorted(int(s) for s in whole["seed"].unique()),
@@ -946,21 +954,21 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
 def samples(predictions: Predictions, *, size: int = 4, seed: int = 0) -> pd.DataFrame:
     """Some test questions of each data set, drawn by a seeded order, each with the answers of every model tested on it.
 
-    A row per question: tested_on, example_id, question, answers, and ``responses``, a list of method, connector, response, outcome.
+    A row per question: tested_on, example_id, question, answers, and ``responses``, a list of model, method, connector, response, outcome.
     """
     whole = _rows(predictions)
     right = _is(whole, stage="evaluate", test_pictures="true", train_pictures="true", quantisation="none")
     first = min(whole.loc[right, "seed"].unique(), default=None)
     right &= _is(whole, seed=first) & _same(whole["tested_on"], whole["dataset"])
-    asked = whole.loc[right, ["tested_on", "example_id", "question", "answers", "method", "connector", "response", "outcome"]]
+    asked = whole.loc[right, ["tested_on", "example_id", "question", "answers", "model", "method", "connector", "response", "outcome"]]
     rows = []
     for dataset in [d for d in style.order("dataset") if d in set(asked["tested_on"].unique())]:
         mine = asked[asked["tested_on"] == dataset]
         ids = sorted(mine["example_id"].unique())
         for i in np.random.default_rng(seed).permutation(len(ids))[:size]:
-            one = style.ordered(mine[mine["example_id"] == ids[i]], ("method", "connector"))
+            one = style.ordered(mine[mine["example_id"] == ids[i]], ("model", "method", "connector"))
             first = one.iloc[0]
             rows.append(
-                {"tested_on": dataset, "example_id": ids[i], "question": first["question"], "answers": list(first["answers"]), "responses": one[["method", "connector", "response", "outcome"]].to_dict("records")}
+                {"tested_on": dataset, "example_id": ids[i], "question": first["question"], "answers": list(first["answers"]), "responses": one[["model", "method", "connector", "response", "outcome"]].to_dict("records")}
             )  # fmt: skip
     return pd.DataFrame(rows)

@@ -210,6 +210,9 @@ def to_shuffled(facts: Facts) -> list[str]:
 def likeliest(facts: Facts) -> list[str]:
     """Per data set with closed questions: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
     said, rows = [], facts["main_results"]["likeliest"]
+    if rows and all(r["method"] == "none" for r in rows):
+        each = listed(f"{_share(r)} on {style.label('dataset', r['dataset'])} (n\u00a0=\u00a0{number(r['n'], 0)})" for r in rows)
+        return [f"By the likeliest choice, where form counts for nothing, the untouched base has {each}."]
     for dataset in dict.fromkeys(r["dataset"] for r in rows):
         mine = [r for r in rows if r["dataset"] == dataset]
         said += [f"By the likeliest choice on {_place(r)}, where form counts for nothing, the untouched base has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}." for r in mine if r["method"] == "none"]

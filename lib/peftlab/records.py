@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -268,6 +268,21 @@ def options(examples: Sequence[Example], dataset: str) -> list[tuple[str, ...]]:
     first = asked["answers"].str[0]
     closed = {str(kind): tuple(sorted(set(said))) for kind, said in first.groupby(asked["template"]) if 2 <= said.nunique() <= min(CLOSED, len(said) // 2)}
     return [e.choices or closed.get(e.template, ()) for e in examples]
+
+
+class Words(NamedTuple):
+    """A question without its picture."""
+
+    example_id: str
+    question: str
+    answers: tuple[str, ...]
+
+
+def read_words(dataset: str, *splits: str) -> list[Words]:
+    """The questions of prepared splits without their pictures, those splits that the set has, one after the other."""
+    there = [split for split in splits if split in digests(dataset)]
+    tables = [pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=list(Words._fields)) for split in there]
+    return [Words(row.example_id, row.question, tuple(row.answers)) for table in tables for row in table.itertuples()]
 
 
 def read_passages() -> dict[str, str]:

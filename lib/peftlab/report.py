@@ -264,6 +264,8 @@ def words(facts: Facts) -> dict[str, str]:
         "states": " or ".join(states) or "frozen",
         "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if shared else "each run had all cores",
         "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
+        "connectors": " ".join(f"{style.label('model', name)}: {CONNECTORS[name]}." for name in design["pocket"] if name in CONNECTORS),
+        "others": f"Models of others, as they are published: {findings.listed(m['label'] + ' (' + m['source'] + ')' for m in design['models'] if m['model'] in design['others'])}.",
         "base": _bases(facts["main_results"]["bases"]),
         "steps": " or ".join(number(s, 0) for s in design["steps"]),
         "bases": findings.many(len(design["models"]), "untouched model", "untouched models"),
@@ -279,6 +281,13 @@ def words(facts: Facts) -> dict[str, str]:
 CAPTIONED = {  # what is described, and when a caption errs, by whether published pictures are among it
     False: "Models describe test scenes whose things are known exactly; a caption errs that names one of the data set's things which is not there, by its own name",
     True: "Models describe pictures whose things are known; a caption errs that names one which is not there, by its own name or, of a published set's things, by one of a list of synonyms",
+}
+
+
+CONNECTORS = {  # of the pocket models
+    "pocket-mlp": "two linear layers turn the encoder's 25 cells into a token each",
+    "pocket-resampler": "16 learned queries look at all cells, a token each",
+    "pocket-merger": "neighbouring cells are merged before two linear layers, which leaves 9 tokens",
 }
 
 
@@ -376,7 +385,8 @@ def _cards(facts: Facts, pictures: dict[tuple[str, str], Any], *, answers: bool)
     for row in facts["main_results"]["samples"]:
         core = [r for r in row["responses"] if methods.card(r["method"]).group == "core"]
         shown = row["responses"] if len(row["responses"]) <= ANSWERS else core
-        said = ((findings.arm(r), r["response"], r["outcome"]) for r in shown) if answers else ()
+        several = len({r["model"] for r in shown}) > 1
+        said = ((f"{style.label('model', r['model'])}: {findings.arm(r)}" if several else findings.arm(r), r["response"], r["outcome"]) for r in shown) if answers else ()
         image = pictures[row["tested_on"], row["example_id"]]
         yield Card(image, style.label("dataset", row["tested_on"]), row["question"], " / ".join(row["answers"]), tuple(said))
 

@@ -225,7 +225,7 @@ def bases_table(frame: pd.DataFrame) -> Table:
     `frame` is `estimates.bases`'; what is the question's own, and so the same for every base, stands once a block. With one base a data set is one row.
     """
     kinds, several = [k for k in KNOWN if k in set(frame["baseline"])], frame["model"].nunique() > 1
-    head = ["Data set", *(["Model"] if several else []), *(Cell(KNOWN[k], "validation" if k == "question_only" else "") for k in kinds), "Unparsed"]
+    head = ["Data set", *(["Model"] if several else []), *(KNOWN[k] for k in kinds), "Unparsed"]
     rows, rules, known = [], set(), _lookup(frame, "dataset", "model", "baseline")
     for dataset, mine in style.ordered(frame, ("dataset", "model")).groupby("dataset", sort=False):
         rules |= {len(rows)} if rows and several else set()
@@ -262,7 +262,7 @@ def differences_table(frame: pd.DataFrame) -> Table:
 
 def likeliest_table(frame: pd.DataFrame) -> Table:
     """Accuracy of the choice taken for the likeliest, the paired difference to the untouched base, and that to the control where there is one."""
-    controls = bool(frame["control"].notna().any())
+    controls, compared = bool(frame["control"].notna().any()), bool(frame["difference"].notna().any())
 
     def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
         rows, rules, last = [], set(), None
@@ -271,12 +271,14 @@ def likeliest_table(frame: pd.DataFrame) -> Table:
             rules |= {len(rows)} if last not in (None, place) else set()
             control = {f"difference{end}": row[f"control{end}"] for end in ("", "_low", "_high")}
             verdict = "–" if row["verdict"] is None or pd.isna(row["verdict"]) else row["verdict"]
-            rows.append((place if place != last else "", *_who(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *([_change(control)] if controls else [])))
+            changes = (*((_change(row), verdict) if compared else ()), *((_change(control),) if controls else ()))
+            rows.append((place if place != last else "", *_who(row), _estimate(row), number(row["n"], 0), *changes))
             last = place
         return rows, rules
 
-    head = ["Data set", "Method", "Connector", Cell("Accuracy", "likeliest choice"), "n", Cell("Difference", "to the base"), "Verdict", *([Cell("Difference", "to its control")] if controls else [])]
-    return _stacked(head, "lllrrrl" + "r" * controls, build, frame)
+    head = ["Data set", "Method", "Connector", Cell("Accuracy", "likeliest choice"), "n"]
+    head += ([Cell("Difference", "to the base"), "Verdict"] if compared else []) + ([Cell("Difference", "to its control")] if controls else [])
+    return _stacked(head, "lllrr" + "rl" * compared + "r" * controls, build, frame)
 
 
 def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
