@@ -155,13 +155,13 @@ study: interrupted
 why: A test.
 stages: [finetune, evaluate]
 expect: 2
-base: {model: tiny-mlp, precision: fp32, steps: 40, test_size: 8}
+base: {model: tiny-mlp, precision: fp32, steps: 240, test_size: 8}
 grids: [{method: [lora, ia3]}]
 """
 
 
 def test_a_killed_executor_is_resumed_without_repeating_and_with_the_same_scores(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., bool]) -> None:
-    first, second = (run(method=m, steps=40) for m in ("lora", "ia3"))
+    first, second = (run(method=m, steps=240) for m in ("lora", "ia3"))
     grid = tmp_path / "interrupted.yaml"
     grid.write_text(GRID)
     slow = records.stage_folder(second, "finetune")
@@ -208,7 +208,7 @@ def test_two_workers_share_a_grid_and_die_with_their_executor(tiny_data: Path, t
     """Each is killed in its first run; a second call, of two workers again, completes the grid."""
     grid = tmp_path / "interrupted.yaml"
     grid.write_text(GRID)
-    begun = [records.stage_folder(run(method=m, steps=40), "finetune") for m in ("lora", "ia3")]
+    begun = [records.stage_folder(run(method=m, steps=240), "finetune") for m in ("lora", "ia3")]
     with subprocess.Popen([sys.executable, "-c", EXECUTOR, str(grid), "--workers", "2"], stdout=subprocess.DEVNULL) as executor:
         assert eventually(lambda: all(list(folder.parent.glob(".finetune.[0-9]*")) for folder in begun), seconds=300), "the runs were not executed side by side"
         tree = psutil.Process(executor.pid).children(recursive=True)
@@ -327,7 +327,7 @@ def on(disk: list[str], script: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_full_disk_costs_nothing_that_was_finished(small_disk: list[str], tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
-    grid.write_text(GRID.replace("steps: 40", "steps: 3"))
+    grid.write_text(GRID.replace("steps: 240", "steps: 3"))
     fill = "dd if=/dev/zero of=$PEFTLAB_WORK/filled bs=64k 2>/dev/null; rm -f $PEFTLAB_WORK/gap"
     one = run(method="lora", steps=3)
     script = f"""
