@@ -575,6 +575,12 @@ def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: p
     assert (project / "report" / "template.md").exists()
 
 
+def test_a_report_without_figures_is_published(project: Path) -> None:
+    shutil.rmtree(paths.build() / "figures")
+    report.publish("smoke")
+    assert (project / "report" / "smoke.pdf").exists() and not (project / "figures").exists()
+
+
 def test_a_study_without_answers_publishes_its_results_alone(project: Path) -> None:
     before = {p.name for p in (project / "report").iterdir()}
     for name in ("predictions.parquet", "scores.csv", "texts.csv"):

@@ -419,7 +419,7 @@ def publish(study: str) -> list[Path]:
         if collected.read_facts(study)["provenance"] != {"study": study, **origins}:
             raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
         made = {paths.build() / name: name if study == MAIN else f"{study}{Path(name).suffix}" for name in ("study.html", "study.pdf", "facts.json")}
-        drawn = sorted((paths.build() / "figures").iterdir())
+        drawn = sorted((paths.build() / "figures").glob("*"))  # a study of bases alone draws none
     tidy = sorted(p for p in results.iterdir() if p.is_file())
     for what, files in (("results", tidy), ("report and figures", [*made, *drawn])):
         size = sum(f.stat().st_size for f in files)
