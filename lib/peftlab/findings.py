@@ -28,7 +28,7 @@ def listed(names: Iterable[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
 
-Says = Callable[[Facts], list[str]]
+Says = Callable[..., list[str]]
 
 
 def _levels(facts: Facts, axis: str) -> list[str]:
@@ -64,8 +64,8 @@ def _apart(*axes: str) -> Callable[[Says], Says]:
 
     def around(say: Says) -> Says:
         @wraps(say)
-        def told(facts: Facts) -> list[str]:
-            return [f"{', '.join(names)}: {sentence}" if names else sentence for names, mine in of(facts, axes) for sentence in say(mine)]
+        def told(facts: Facts, **how: Any) -> list[str]:
+            return [f"{', '.join(names)}: {sentence}" if names else sentence for names, mine in of(facts, axes) for sentence in say(mine, **how)]
 
         return told
 
@@ -270,10 +270,10 @@ def to_full_precision(facts: Facts) -> list[str]:
 
 
 @_by_precision
-def forgetting(facts: Facts) -> list[str]:
-    """Per target: what tuning left of the seen sets (or of those that the study names), by their mean, which model keeps and which loses most, and the best harmonic mean."""
+def forgetting(facts: Facts, *, only: str | None = None) -> list[str]:
+    """Per target (of one, with `only`): what tuning left of the seen sets (or of those that the study names), by their mean, which model keeps and which loses most, and the best harmonic mean."""
     said, rows = [], facts["forgetting"]["parts"]
-    for target in dict.fromkeys(r["dataset"] for r in rows):
+    for target in dict.fromkeys(r["dataset"] for r in rows if only in (None, r["dataset"])):
         mine = [r for r in rows if r["dataset"] == target and r["quantisation"] == "none"]
         kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
         base = {r["part"]: r for r in mine if r["method"] == "none"}
@@ -505,6 +505,8 @@ def abstract(facts: Facts) -> list[str]:
         return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
     found = best(facts)[:1] + above_chance(facts)[:1] + (likeliest(facts)[:2] if any(r["dataset"] == first for r in facts["main_results"]["likeliest"]) else []) + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    if facts.get("forgetting", {}).get("parts"):
+        found += forgetting(facts, only=first)[:4]
     if "hallucination" in facts:
         found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)
     return found + (cost(facts)[:1] if "cost" in facts else [])
