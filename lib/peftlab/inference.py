@@ -67,14 +67,15 @@ def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
         head, inside = loaded.model.get_output_embeddings(), loaded.model.get_submodule(loaded.towers.layer.partition(".{i}")[0].rpartition(".")[0])
         weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
 
-        def logits(_: nn.Module, inputs: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor:
+        def logits(hidden: torch.Tensor) -> torch.Tensor:
             with torch.autocast(device.type, enabled=False):
-                return F.linear(inputs[0].to(weight), weight, bias)
+                return F.linear(hidden.to(weight), weight, bias)
 
         def fine(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return inputs, named | {"inputs_embeds": named["inputs_embeds"].float()}
 
-        hooks = [head.register_forward_hook(logits), inside.register_forward_pre_hook(fine, with_kwargs=True)]
+        hooks, usual = [inside.register_forward_pre_hook(fine, with_kwargs=True)], vars(head).get("forward")
+        head.forward = logits  # not a hook: the product that it would replace costs a tenth of an answer
         turns = [child for name, child in inside.named_children() if "rotary" in name]
         hooks += [turn.register_forward_hook(lambda _, __, made: tuple(part.bfloat16() for part in made)) for turn in turns]
         try:
@@ -82,6 +83,8 @@ def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
         finally:
             for hook in hooks:
                 hook.remove()
+            del head.forward
+            vars(head).update({} if usual is None else {"forward": usual})
 
 
 def _batches(options: Sequence[tuple[str, ...]], lengths: list[int]) -> Iterator[list[int]]:
