@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from bench import customised
 from bench.pairs import Pair
 from peftlab import paths
 
@@ -254,11 +255,7 @@ def settable(disk: Path) -> dict[str, str]:
     The system's own clock is out of reach of who is not its administrator: a time namespace has no real-time clock of its own. What asks the
     system past these two functions, such as `datetime`, and the times of files, reads the true one; `clock_jumped` sets the latter.
     """
-    place = disk / "clocks"
-    if not place.exists():
-        place.mkdir()
-        (place / "sitecustomize.py").write_text(CLOCK.format(file=str(disk / "clock")))
-    return {"PYTHONPATH": os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return customised(disk / "clocks", CLOCK.format(file=str(disk / "clock")))
 
 
 WAYS = (executor_killed, worker_killed, kernel_killed, fork_server_killed, interrupted, disk_full, disk_read_only, clock_jumped)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import customised
 from bench.pairs import Pair
 from peftlab import paths
 
@@ -41,11 +42,8 @@ def measure() -> list[Pair]:
 def _report() -> None:
     """The command people give, where every process of it finds no torch; RuntimeError where it ends badly or leaves no PDF."""
     with tempfile.TemporaryDirectory(prefix="peftlab-") as folder:
-        barred, work = Path(folder) / "barred", Path(folder) / "work"
-        barred.mkdir()
-        (barred / "sitecustomize.py").write_text(ABSENT.format(kin=KIN))
-        way = os.pathsep.join([str(barred), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": way, "PEFTLAB_WORK": str(work), "PEFTLAB_CACHE": str(Path(folder) / "cache"), "MPLBACKEND": "agg"}
+        work = Path(folder) / "work"
+        environment = {**os.environ, **customised(Path(folder) / "barred", ABSENT.format(kin=KIN)), "PEFTLAB_WORK": str(work), "PEFTLAB_CACHE": str(Path(folder) / "cache"), "MPLBACKEND": "agg"}
         barring = subprocess.run([sys.executable, "-c", "import torch"], env=environment, capture_output=True, text=True)
         if "No module named 'torch'" not in barring.stderr:
             raise RuntimeError("torch can be imported where it was to be barred")
