@@ -543,7 +543,7 @@ def test_a_probe_on_a_quantised_base_is_shown_and_told_apart(answers: pd.DataFra
 
     def facts(rows: pd.DataFrame) -> dict:
         both = {"scores": estimates.hallucination(rows), "to_base": estimates.to_base(rows, stage="probe")}
-        return {"hallucination": {name: found.astype(object).where(found.notna(), None).to_dict("records") for name, found in both.items()} | {"to_base_tally": estimates.tally(both["to_base"])}}
+        return {"hallucination": {name: found.astype(object).where(found.notna(), None).to_dict("records") for name, found in both.items()}}
 
     said, before = findings.hallucination(facts(packed)), findings.hallucination(facts(answers))
     assert said[: len(before)] == before, "what is said of full precision does not mix with it"

@@ -329,7 +329,7 @@ def probed(**values: Any) -> dict[str, Any]:
 
 def test_lost_form_is_told_from_a_changed_mind() -> None:
     scores = [probed(method="none", difference=None), probed(method="ia3", unparsed=560, yes_rate=12.0), probed(method="lora", unparsed=450, yes_rate=30.0)]
-    said = findings.hallucination({"hallucination": {"scores": scores, "to_base": [], "to_base_tally": {}}})
+    said = findings.hallucination({"hallucination": {"scores": scores, "to_base": []}})
     assert "the base gives one to 11.0\u00a0% [6.0,\u00a016.0] of 450 such questions." in " ".join(said)
     assert "By that share, of 2 models tuned on Scenes, every one is higher than the base." in said
     assert "More than half of the answers of (IA)³ (connector frozen) name neither yes nor no, or both: what was lost there is at least the form." in said

@@ -277,11 +277,11 @@ def bases(predictions: Predictions, *, guesses: pd.DataFrame | None = None, refe
     if right.empty:
         return pd.DataFrame(columns=columns)
     known = right[["model", "dataset", "group"]]
-    guessed = []
+    guessed, blind = [], dict(iter(guesses.groupby("tested_on"))) if guesses is not None and len(guesses) else {}
     for key, cell in cells(predictions).items():
-        said = guesses[guesses["tested_on"] == key[3]].set_index("example_id")["response"] if guesses is not None and len(guesses) else ()
-        if key[1] == "none" and len(said):
-            judged = metrics.judge(pd.DataFrame(cell[["example_id", "choices", "answers", "template"]]).assign(response=said.loc[cell["example_id"]].to_numpy()), cell["metric"].iloc[0])
+        if key[1] == "none" and key[3] in blind:
+            said = blind[key[3]].set_index("example_id")["response"].loc[cell["example_id"]]
+            judged = _judged(cell, said.set_axis(cell.index))
             found = _score(cell.assign(value=judged["value"], unparsed=(judged["outcome"] == "unparsed").astype(float)))
             guessed.append({"model": key[0], "dataset": key[3], "baseline": "question_only", "group": group(key[0], key[3]), **found})
     others = known.merge(baselines(predictions, references=references), on=["model", "dataset"])
@@ -293,8 +293,12 @@ def _majority(cell: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.
     held = references is not None and not references.empty and (references["tested_on"] == cell["tested_on"].iloc[0])
     said = cell["answers"].map(list).explode()
     most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
-    asked = pd.DataFrame(cell[["choices", "answers", "template"]]).assign(example_id=range(len(cell)), response=cell["template"].map(most))
-    return metrics.judge(asked, cell["metric"].iloc[0], whole=references[held] if np.any(held) else None)["value"]
+    return _judged(cell, cell["template"].map(most), whole=references[held] if np.any(held) else None)["value"]
+
+
+def _judged(cell: pd.DataFrame, said: pd.Series, *, whole: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The questions of a cell judged by its metric, as though they had been answered with `said`."""
+    return metrics.judge(cell[["choices", "answers", "template"]].assign(example_id=range(len(cell)), response=said), cell["metric"].iloc[0], whole=whole)
 
 
 def _chance(cell: pd.DataFrame) -> pd.Series:

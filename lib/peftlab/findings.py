@@ -269,13 +269,19 @@ def to_full_precision(facts: Facts) -> list[str]:
     ]
 
 
+def _kept(rows: Sequence[Row], target: str) -> list[Row]:
+    """What models tuned on a target, on a base in full precision, kept of the sources by their mean, where it is compared with the base's."""
+    mine = (r for r in rows if r["dataset"] == target and r["quantisation"] == "none" and r["method"] != "none")
+    return [r for r in mine if r["part"] == "A_S" and r["difference"] is not None]
+
+
 @_by_precision
 def forgetting(facts: Facts, *, only: str | None = None) -> list[str]:
     """Per target (of one, with `only`): what tuning left of the seen sets (or of those that the study names), by their mean, which model keeps and which loses most, and the best harmonic mean."""
     said, rows = [], facts["forgetting"]["parts"]
     for target in dict.fromkeys(r["dataset"] for r in rows if only in (None, r["dataset"])):
         mine = [r for r in rows if r["dataset"] == target and r["quantisation"] == "none"]
-        kept = [r for r in mine if r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
+        kept, known = (_kept(facts["forgetting"][name], target) for name in ("parts", "likeliest"))
         base = {r["part"]: r for r in mine if r["method"] == "none"}
         if kept:
             over = [name for name in kept[0]["sources"].split() if name != target] if "sources" in kept[0] else [r["part"] for r in base.values() if r["kind"] == "seen"]
@@ -283,7 +289,6 @@ def forgetting(facts: Facts, *, only: str | None = None) -> list[str]:
             said.append(_split(kept, _counted(kept), f"Of {many(len(kept), 'model', 'models')} tuned on {style.label('dataset', target)}, by that mean", "the bare base"))
             most, least = min(kept, key=lambda r: r["difference"]), max(kept, key=lambda r: r["difference"])
             said.append(f"Most was lost by {arm(most)}, {_points(_changed(most))}, least by {arm(least)}, {_points(_changed(least))}.")
-        known = [r for r in facts["forgetting"]["likeliest"] if r["dataset"] == target and r["quantisation"] == "none" and r["part"] == "A_S" and r["method"] != "none" and r["difference"] is not None]
         if known:
             said.append(_split(known, _counted(known), f"Of {many(len(known), 'model', 'models')}, by the same mean of likeliest choices, where form counts for nothing", "the bare base"))
             most = min(known, key=lambda r: r["difference"])

@@ -226,11 +226,15 @@ def read_replay(run: Run, train: Sequence[Example]) -> list[Example]:
     return [e for turn in zip(*each) for e in turn][:wanted]
 
 
+def _read_columns(dataset: str, split: str, *names: str) -> pd.DataFrame:
+    """Columns of a prepared split, in stored order, without the pictures; raises FileNotFoundError where the data set is not prepared."""
+    digests(dataset)
+    return pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=list(names))
+
+
 def read_objects(dataset: str, split: str) -> list[tuple[str, ...]]:
     """The names of the things in each picture of a prepared split, without decoding the pictures."""
-    digests(dataset)  # raises where the data set is not prepared
-    table = pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id", "objects"])
-    return [tuple(objects) for objects in table.drop_duplicates("picture_id")["objects"]]
+    return [tuple(objects) for objects in _read_columns(dataset, split, "picture_id", "objects").drop_duplicates("picture_id")["objects"]]
 
 
 def read_vocabulary(dataset: str) -> tuple[str, ...]:
@@ -245,14 +249,12 @@ def read_vocabulary(dataset: str) -> tuple[str, ...]:
 
 def picture_ids(dataset: str, split: str) -> list[str]:
     """The picture of each example of a prepared split, in stored order, without decoding any."""
-    digests(dataset)  # raises where the data set is not prepared
-    return pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=["picture_id"])["picture_id"].tolist()
+    return _read_columns(dataset, split, "picture_id")["picture_id"].tolist()
 
 
 def read_references(dataset: str) -> pd.DataFrame:
     """What all questions of a prepared test set accept, and what their pictures hold, without the pictures: example_id, answers, objects."""
-    digests(dataset)  # raises where the data set is not prepared
-    return pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["example_id", "answers", "objects"])
+    return _read_columns(dataset, "test", "example_id", "answers", "objects")
 
 
 CLOSED = 24  # answers at most of a kind of question whose vocabulary is taken for closed
@@ -263,8 +265,7 @@ def options(examples: Sequence[Example], dataset: str) -> list[tuple[str, ...]]:
 
     None (an empty tuple) where these are fewer than two, more than `CLOSED`, or more than half as many as the questions of the kind: an open vocabulary.
     """
-    digests(dataset)  # raises where the data set is not prepared
-    asked = pd.read_parquet(paths.prepared() / dataset / "test.parquet", columns=["template", "answers"])
+    asked = _read_columns(dataset, "test", "template", "answers")
     first = asked["answers"].str[0]
     closed = {str(kind): tuple(sorted(set(said))) for kind, said in first.groupby(asked["template"]) if 2 <= said.nunique() <= min(CLOSED, len(said) // 2)}
     return [e.choices or closed.get(e.template, ()) for e in examples]
@@ -280,8 +281,8 @@ class Words(NamedTuple):
 
 def read_words(dataset: str, *splits: str) -> list[Words]:
     """The questions of prepared splits without their pictures, those splits that the set has, one after the other."""
-    there = [split for split in splits if split in digests(dataset)]
-    tables = [pd.read_parquet(paths.prepared() / dataset / f"{split}.parquet", columns=list(Words._fields)) for split in there]
+    have = digests(dataset)
+    tables = [_read_columns(dataset, split, *Words._fields) for split in splits if split in have]
     return [Words(row.example_id, row.question, tuple(row.answers)) for table in tables for row in table.itertuples()]
 
 
