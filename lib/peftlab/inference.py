@@ -75,7 +75,7 @@ def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
             return inputs, named | {"inputs_embeds": named["inputs_embeds"].float()}
 
         hooks, usual = [inside.register_forward_pre_hook(fine, with_kwargs=True)], vars(head).get("forward")
-        head.forward = logits  # not a hook: the product that it would replace costs a tenth of an answer
+        head.forward = logits  # not a hook, which would come after a product in bf16 that nobody needs
         turns = [child for name, child in inside.named_children() if "rotary" in name]
         hooks += [turn.register_forward_hook(lambda _, __, made: tuple(part.bfloat16() for part in made)) for turn in turns]
         try:
