@@ -1,35 +1,37 @@
-"""The end of the line: finished stages of a made-up study, in the schema of real ones, to collected tables, statistics, figures and report.
-
-``python -m bench.scale collect SEEDS ONE_IN``, ``… notebook NAME`` and ``… build`` are the steps that are measured, each in a process of its own.
-"""
+"""The end of the line: finished stages of a made-up study, in the schema of real ones, to its report, by the command that people give."""
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
+import yaml
+from PIL import Image
 
 from bench.pairs import Pair
-from peftlab import __main__ as command
-from peftlab import methods, metrics, models, paths, provenance, records
+from peftlab import grid, methods, models, paths, provenance, records
 from peftlab.run import Run
 
 STUDY = "scale"
-QUESTIONS, PROBED, PASSAGES = 300, 180, 3
+QUESTIONS, TAUGHT, PROBED, PASSAGES = 300, 2000, 180, 3
 SETS = ("scenes", "facts", "titles", "icons_choice", "icons_blank", "science")  # those scored by the choice that an answer names
 DRAWN = 60  # models' answers to a set, of which each stage has one's: files of their own are links to these
 STAGES = ("finetune", "evaluate", "probe")
 ORIGIN = {"commit": "0" * 40, "dirty": False, "processor": "none: made up", "device": "cpu"}
+EVERY = 0.2  # seconds between two looks at the memory in use
 
 
 @dataclass(frozen=True)
@@ -41,98 +43,97 @@ class Size:
 
 
 SIZES = (Size(1, 10), Size(1), Size(11))  # about 100,000, a million and ten million answers
+AIMS = {"seconds": 120.0, "memory": 4.0}  # of the largest
 
 
 def measure(sizes: Sequence[Size] = SIZES) -> list[Pair]:
-    """Seconds and the peak of memory of collecting, and of all after it, at each size beside what growing in proportion would take."""
+    """Seconds and the peak of memory from finished stages to the PDF: at each size beside what growing in proportion would take, at the last beside the aims too."""
     found, before = [], None
     for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            now = _ended(size, Path(folder))
-        for part in now["parts"]:
-            what = f"{now['rows']:,} answers and {now['scores']:,} scores of {now['stages']:,} stages: {part}"
-            times = now["rows"] / before["rows"] if before else 1
-            against = f"{times:.1f} times the smaller" if before else "itself"
-            for name, unit in (("seconds", "s"), ("memory", "GB")):
-                found.append(Pair(what, [now["parts"][part][name]], [(before or now)["parts"][part][name] * times], against, unit=unit, note=now["note"]))
+        with tempfile.TemporaryDirectory() as folder, _work(Path(folder)):
+            now = _reported(write(size, Path(folder)), Path(folder))
+        what = f"{now['rows']:,} answers and {now['scores']:,} scores of {now['stages']:,} stages to the report"
+        times = now["rows"] / before["rows"] if before else 1
+        for name, unit in (("seconds", "s"), ("memory", "GB")):
+            found.append(Pair(what, [now[name]], [(before or now)[name] * times], f"{times:.1f} times the smaller" if before else "itself", unit=unit, note=now["note"]))
         before = now
-    return found
-
-
-# ---------------------------------------------------------------- the steps, each in a process of its own
-
-
-def _ended(size: Size, folder: Path) -> dict[str, Any]:
-    """Write the stages of a study of this size to `folder`, collect them, and make their tables, figures and report."""
-    with _work(folder):
-        stages = write(size)
-        each = {"collecting": _step("collect", str(size.seeds), str(size.one_in))}
-        each |= {name: _step("notebook", name) for name in command.AGGREGATE} | {"report": _step("build")}
-        rows, scores = pq.read_metadata(paths.results() / STUDY / "predictions.parquet").num_rows, len(pd.read_csv(paths.results() / STUDY / "scores.csv", usecols=["value"]))
-    note = ", ".join(f"{name} {one['seconds']:.1f} s ({one['processor']:.1f} of a core) {one['memory']:.2f} GB" for name, one in each.items())
-    parts = {"collecting": each.pop("collecting"), "statistics, figures, report": {"seconds": sum(one["seconds"] for one in each.values()), "memory": max(one["memory"] for one in each.values())}}
-    return {"rows": rows, "scores": scores, "stages": stages, "parts": parts, "note": note}
+    return found + [Pair(what, [now[name]], [AIMS[name]], "the aim", unit=unit) for name, unit in (("seconds", "s"), ("memory", "GB"))]
 
 
 @contextmanager
 def _work(folder: Path) -> Iterator[None]:
     """The environment in which results are written to and read from `folder`, and figures are drawn without a screen."""
     before = dict(os.environ)
-    os.environ.update(PEFTLAB_WORK=str(folder), MPLBACKEND="agg")
+    os.environ.update(PEFTLAB_WORK=str(folder), PEFTLAB_CACHE=str(folder / "cache"), MPLBACKEND="agg")
     yield
     os.environ.clear()
     os.environ.update(before)
 
 
-def _step(*arguments: str) -> dict[str, Any]:
-    """What a step measured of itself, and the seconds of a core that its process took: on a busy machine the steadier measure."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-m", "bench.scale", *arguments], stdout=subprocess.PIPE, text=True, check=True, cwd=paths.root())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    facts = json.loads(done.stdout.splitlines()[-1])
-    return {"seconds": facts["seconds"], "memory": facts["peak_memory_bytes"] / 1e9, "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+def _reported(study: Path, folder: Path) -> dict[str, Any]:
+    """What `python -m peftlab report` takes of a study whose stages are all there: its parts end where it says so. RuntimeError where it fails."""
+    start, said = time.perf_counter(), []
+    with subprocess.Popen([sys.executable, "-m", "peftlab", "report", str(study)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()) as process, _watched(process.pid) as memory:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append((line.strip(), time.perf_counter()))
+    if process.returncode:
+        raise RuntimeError(f"the report was not made: {' '.join(line for line, _ in said)}")
+    parts, last = [], start
+    for line, when in said:
+        if line.startswith(("collected", "executed", "wrote")) and when - last > EVERY:
+            parts.append(f"{line.split()[0]} {Path(line.split()[-1]).stem} {when - last:.1f} s, {max((m for t, m in memory.seen if last < t <= when), default=0):.2f} GB")
+            last = when
+    rows, scores = pq.read_metadata(paths.results() / STUDY / "predictions.parquet").num_rows, len(pd.read_csv(paths.results() / STUDY / "scores.csv", usecols=["value"]))
+    stages = sum(1 for _ in paths.runs().rglob("run.json"))
+    return {"rows": rows, "scores": scores, "stages": stages, "seconds": last - start, "memory": max(m for _, m in memory.seen), "note": "; ".join(parts)}
 
 
-def main(step: str, *arguments: str) -> None:
-    """Take one step and print its seconds and peak memory as JSON."""
-    with provenance.Clock() as clock:
-        if step == "collect":
-            from peftlab import collected
+@dataclass
+class Memory:
+    """What a process and all below it were seen to have in memory, in GB, and when; what several share is counted once."""
 
-            collected.collect(STUDY, list(_runs(Size(*map(int, arguments)))), scorer=metrics, stages=STAGES)
-        elif step == "notebook":
-            _perform(*arguments)
-        else:
-            from peftlab import report
-
-            report.build(STUDY)
-    print(json.dumps(clock.facts()))
+    seen: list[tuple[float, float]] = field(default_factory=list)
 
 
-def _perform(notebook: str) -> None:
-    """The cells of an aggregate notebook, with what they show made as in Jupyter."""
-    import nbformat
-    from IPython.core.interactiveshell import InteractiveShell
+@contextmanager
+def _watched(pid: int) -> Iterator[Memory]:
+    """Look at the memory of a process and of all below it, every `EVERY` seconds, until the block ends."""
+    memory, ended = Memory(), threading.Event()
 
-    shell = InteractiveShell.instance()
-    for cell in nbformat.read(paths.notebooks() / f"{notebook}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code":
-            source = f"study = {STUDY!r}" if "parameters" in cell.metadata.get("tags", []) else cell.source
-            shell.run_cell(source, store_history=False).raise_error()
+    def look() -> None:
+        while not ended.wait(EVERY):
+            total = 0
+            with suppress(psutil.Error):
+                for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+                    with suppress(psutil.Error):  # it has ended meanwhile
+                        total += one.memory_full_info().pss
+            memory.seen.append((time.perf_counter(), total / 1e9))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield memory
+    finally:
+        ended.set()
+        watcher.join()
 
 
 # ---------------------------------------------------------------- a made-up study
 
 
-def _runs(size: Size) -> Iterator[Run]:
+def _grid(size: Size) -> dict[str, Any]:
     """Every method and connector on every data set and seed, tested on all, with the controls of the main study."""
-    chosen = [name for i, name in enumerate(methods.METHODS) if name == "none" or i % size.one_in == 0]
-    for seed in range(size.seeds):
-        for dataset in SETS:
-            arms = [Run(dataset=dataset, method=name, connector=connector, seed=seed, test_size=QUESTIONS) for name in chosen for connector in methods.card(name).connectors]
-            yield from (replace(run, test_dataset=name) for run in arms for name in SETS)
-            yield from (replace(run, test_pictures=pictures) for run in arms if run.method == "none" for pictures in ("blank", "shuffled"))
-            yield Run(dataset=dataset, method="lora", train_pictures="shuffled", seed=seed, test_size=QUESTIONS)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for i, name in enumerate(methods.METHODS):
+        if name == "none" or i % size.one_in == 0:
+            alike.setdefault(tuple(methods.card(name).connectors), []).append(name)
+    own = {"dataset": list(SETS), "seed": list(range(size.seeds))}
+    grids = [{**own, "method": names, "connector": list(connectors), "test_dataset": list(SETS)} for connectors, names in alike.items()]
+    grids += [{**own, "method": ["none"], "test_pictures": ["blank", "shuffled"]}, {**own, "method": ["lora"], "train_pictures": ["shuffled"]}]
+    tuned = sum(len(connectors) * len(names) for connectors, names in alike.items())
+    expect = (len(SETS) * tuned + 3) * len(SETS) * size.seeds
+    return {"study": STUDY, "why": "How long the end of the line takes.", "stages": list(STAGES), "expect": expect, "base": {"test_size": QUESTIONS}, "grids": grids}
 
 
 def _asked(dataset: str, number: int) -> pd.DataFrame:
@@ -183,17 +184,28 @@ def _files(folder: Path, rng: np.random.Generator) -> dict[tuple[str, str], list
     return found | {("finetune", name): [{"adapter.safetensors": adapter, "steps.parquet": steps}] for name in SETS}
 
 
-def write(size: Size) -> int:
-    """Write the finished stages of a study of this size; returns how many there are. Adapters are of 64 KB: hashing real ones takes longer."""
+def _prepared(name: str, number: int, rng: np.random.Generator) -> None:
+    """The questions of a set as far as a report reads them: those of the test, all with one picture, and some to learn from."""
+    folder, picture = paths.prepared() / name, BytesIO()
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(picture, "PNG")
+    asked = _asked(name, number)[list(records.Words._fields)].assign(image=[{"bytes": picture.getvalue(), "path": None}] * QUESTIONS)
+    asked.to_parquet(folder / "test.parquet", index=False)
+    asked.iloc[rng.integers(len(asked), size=TAUGHT)].assign(example_id=[f"{name}-train-{i:05}" for i in range(TAUGHT)]).to_parquet(folder / "train.parquet", index=False)
+    (folder / "digests.json").write_text(json.dumps({"train": "0", "test": "0"}))
+
+
+def write(size: Size, folder: Path) -> Path:
+    """Write the finished stages of a study of this size and its grid, whose file is returned. Adapters are of 64 KB: hashing real ones takes longer."""
+    (study := folder / f"{STUDY}.yaml").write_text(yaml.safe_dump(_grid(size)))
     rng, base = np.random.default_rng(0), models.digest(Run().model)
-    for name in SETS:
-        (paths.prepared() / name).mkdir(parents=True)
-        (paths.prepared() / name / "digests.json").write_text(json.dumps({"train": "0", "test": "0", "base": "0"}))
-    (kept := paths.runs().parent / "files").mkdir()
+    for number, name in enumerate(SETS):
+        _prepared(name, number, rng)
+    (kept := folder / "files").mkdir()
     files, told = _files(kept, rng), set[Path]()
     packages, towers = {name: "1.0" for name in provenance.PACKAGES}, {"vision": 0, "connector": 0, "llm": 1_000_000}
     stamp = {**ORIGIN, "packages": packages, "python": "3.11", "system": "Linux", "cores": 2, "started": "2026-01-01T00:00:00+00:00", "peak_memory_bytes": int(3e9)}
-    for run in _runs(size):
+    for run in grid.read(study).runs:
         for stage in STAGES:
             final = records.stage_folder(run, stage)
             if final in told or (stage == "finetune" and run.method == "none"):
@@ -206,8 +218,5 @@ def write(size: Size) -> int:
             text = [{"passage": f"passage {i}", "tokens": 100 + i, "nats": (100 + i) * (3 + rng.random())} for i in range(PASSAGES)] if stage == "evaluate" and run.tested_on == run.dataset else None
             counts = {"trainable": towers, "total": {"vision": 3_400_000, "connector": 1_070_000, "llm": 134_500_000}} if stage == "finetune" else {}
             begun.finish(stamp={**stamp, "seconds": 60 + 20 * rng.random(), **counts}, **({"text": text} if text else {}))
-    return len(told)
+    return study
 
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
