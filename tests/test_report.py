@@ -322,6 +322,15 @@ def test_the_abstract_is_about_one_data_set(built: Path) -> None:
     assert "by that mean, " in said and "Most was lost by " in said and "likeliest choices" not in said, "what was kept is told; nothing was weighed here"
 
 
+def test_the_abstract_tells_the_likeliest_choice_of_that_data_set_alone(built: Path) -> None:
+    facts = collected.read_facts("smoke")
+    weighed = [row(dataset=name, method="none", mean=mean, metric="likeliest", difference=None, control=None) for name, mean in (("scenes", 55.5), ("facts", 62.7), ("icons_choice", 27.2))]
+    weighed.append(row(dataset="icons_choice", metric="likeliest", difference=0.3, verdict="not distinguishable", control=None))
+    said = " ".join(findings.abstract({**facts, "main_results": {**facts["main_results"], "likeliest": weighed}}))
+    assert "By the likeliest choice on Icons (choice), where form counts for nothing, the untouched base has 27.2" in said
+    assert "by that measure, " in said and "likeliest choice on Scenes" not in said and "likeliest choice on Facts" not in said
+
+
 def probed(**values: Any) -> dict[str, Any]:
     """A row of the probe, with what it says of absent things."""
     return row(**{"n": 900, "unparsed": 0, "yes_rate": 38.0, "affirmed": 11.0, "affirmed_low": 6.0, "affirmed_high": 16.0, "absent": 450, "difference": 4.0, **values})

@@ -207,9 +207,9 @@ def to_shuffled(facts: Facts) -> list[str]:
 
 
 @_by_model
-def likeliest(facts: Facts) -> list[str]:
-    """Per data set with closed questions: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
-    said, rows = [], facts["main_results"]["likeliest"]
+def likeliest(facts: Facts, *, only: str | None = None) -> list[str]:
+    """Per data set (of one, with `only`) with closed questions: whether tuning changed which choice a model takes for the likeliest, where the form of answers counts for nothing."""
+    said, rows = [], [r for r in facts["main_results"]["likeliest"] if only in (None, r["dataset"])]
     if rows and all(r["method"] == "none" for r in rows):
         each = listed(f"{_share(r)} on {style.label('dataset', r['dataset'])} (n\u00a0=\u00a0{number(r['n'], 0)})" for r in rows)
         return [f"By the likeliest choice, where form counts for nothing, the untouched base has {each}."]
@@ -509,7 +509,7 @@ def abstract(facts: Facts) -> list[str]:
     if not _sets(facts):
         return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
-    found = best(facts)[:1] + above_chance(facts)[:1] + (likeliest(facts)[:2] if any(r["dataset"] == first for r in facts["main_results"]["likeliest"]) else []) + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    found = best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2] + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
     if facts.get("forgetting", {}).get("parts"):
         found += forgetting(facts, only=first)[:4]
     if "hallucination" in facts:
