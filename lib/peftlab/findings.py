@@ -396,15 +396,18 @@ def _clean(rows: Sequence[Row]) -> list[str]:
 
 @_by_precision
 def unchanged(facts: Facts) -> list[str]:
-    """Per kind of picture: how often the base's answer stays what it was, and who leans more or less on the question alone."""
+    """Per data set: how often the base's answer stays what it was under each kind of picture, and who leans more or less on the question alone."""
     said, rows = [], [r for r in facts["hallucination"]["unchanged"] if r["quantisation"] == "none"]
-    for dataset, pictures in dict.fromkeys((r["dataset"], r["pictures"]) for r in rows):
-        mine = [r for r in rows if (r["dataset"], r["pictures"]) == (dataset, pictures)]
-        where = f"under {style.label('pictures', pictures)} on {style.label('dataset', dataset)}"
-        said += [f"The untouched base gives the same answer {where} in {_share(r)} of the questions." for r in mine if r["method"] == "none"]
-        tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
-        if tuned:
-            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')} {where}, by that share", "the base"))
+    for dataset in dict.fromkeys(r["dataset"] for r in rows):
+        mine = [r for r in rows if r["dataset"] == dataset]
+        base = [f"{_share(r)} ({style.label('pictures', r['pictures'])})" for r in mine if r["method"] == "none"]
+        if base:
+            said.append(f"On {style.label('dataset', dataset)} the untouched base gives the same answer in {listed(base)} of the questions.")
+        for pictures in dict.fromkeys(r["pictures"] for r in mine):
+            tuned = [r for r in mine if r["pictures"] == pictures and r["method"] != "none" and r["difference"] is not None]
+            if tuned:
+                named = f"Of {many(len(tuned), 'tuned model', 'tuned models')} on {style.label('dataset', dataset)} under {style.label('pictures', pictures)}, by that share"
+                said.append(_split(tuned, _counted(tuned), named, "the base"))
     return said
 
 
