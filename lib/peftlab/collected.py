@@ -58,8 +58,9 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
     scores, texts, whole, vocabularies = [], [], {}, {}
-    unfit = _unfit(runs, stages)
-    found = _finished(runs, stages, without=unfit)
+    places = _places(runs, stages)
+    unfit = _unfit(places)
+    found = _finished(places, without=unfit)
     costs = [{"run": run.id, "stage": stage, **run.resolved(), **_costs(place, content)} for (stage, place), (run, content) in found.items() if stage == "finetune"]
     asked = [(place, stage, run, content) for (stage, place), (run, content) in found.items() if stage != "finetune"]
     names = cache(partial(_names, scorer))
@@ -298,26 +299,33 @@ def _changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 FAILURE = ("what", "when", "of_gpu", "memory_bytes", "free_bytes", "device", "device_memory_bytes", "processor")  # what failures.csv tells beside the axes
 
 
-def _unfit(runs: Sequence[Run], stages: Sequence[str]) -> dict[Path, tuple[Path, dict[str, Any]]]:
-    """The folders of stages that cannot be had because they, or the tuning that they read, did not fit in memory: for each the folder of what ran out of it, and its row."""
-    found = {}
+Places = dict[tuple[str, Path], Run]  # a stage and its folder, with the first run that has it
+
+
+def _places(runs: Sequence[Run], stages: Sequence[str]) -> Places:
+    """Each stage folder of the runs once: that of a tuned model has as many runs as it is tested in ways; where nothing is tuned there is none."""
+    found: Places = {}
     for run in runs:
         for stage in stages:
-            folder = records.stage_folder(run, stage)
-            if folder not in found and not (folder / "run.json").exists() and (facts := records.unfit(run, stage)):
-                row = {"run": run.id, "stage": facts["stage"], **run.resolved(), **{name: facts.get(name) for name in FAILURE}}
-                found[folder] = records.stage_folder(run, facts["stage"]), row
+            if stage != "finetune" or run.method != "none":
+                found.setdefault((stage, records.stage_folder(run, stage)), run)
     return found
 
 
-def _finished(runs: Sequence[Run], stages: Sequence[str], *, without: Container[Path] = ()) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
-    """Each stage folder of the runs once, with its record, but for those `without`; ValueError where any is missing or stale."""
-    bases, read = {name: models.digest(name) for name in {r.model for r in runs}}, cache(records.read_json)
-    asked: dict[tuple[str, Path], Run] = {}
-    for run in runs:
-        for stage in stages:
-            if (stage != "finetune" or run.method != "none") and (folder := records.stage_folder(run, stage)) not in without:
-                asked.setdefault((stage, folder), run)
+def _unfit(places: Places) -> dict[Path, tuple[Path, dict[str, Any]]]:
+    """The folders of stages that cannot be had because they, or the tuning that they read, did not fit in memory: for each the folder of what ran out of it, and its row."""
+    found = {}
+    for (stage, folder), run in places.items():
+        if not (folder / "run.json").exists() and (facts := records.unfit(run, stage)):
+            row = {"run": run.id, "stage": facts["stage"], **run.resolved(), **{name: facts.get(name) for name in FAILURE}}
+            found[folder] = records.stage_folder(run, facts["stage"]), row
+    return found
+
+
+def _finished(places: Places, *, without: Container[Path] = ()) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
+    """Each stage with its record, but for those `without`; ValueError where any is missing or stale."""
+    bases, read = {name: models.digest(name) for name in {run.model for run in places.values()}}, cache(records.read_json)
+    asked = {(stage, folder): run for (stage, folder), run in places.items() if folder not in without}
 
     def checked(batch: Sequence[tuple[tuple[str, Path], Run]]) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:
         for (stage, folder), run in batch:
