@@ -208,7 +208,7 @@ def disk_read_only(process: subprocess.Popen[bytes], disk: Path, chance: random.
     """A call on a disk that takes nothing, after a kill (while a file is open for writing, no disk can be made so)."""
     yield from executor_killed(process, disk, chance)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    assert executor(disk / "grid.yaml", disk / "interrupted").wait(120) == 1, "a call on a read-only disk did not end as one"
+    assert executor(disk / "grid.yaml", disk / "interrupted").wait(300) == 1, "a call on a read-only disk did not end as one"
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     yield
 
