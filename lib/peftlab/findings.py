@@ -381,7 +381,7 @@ def _clean(rows: Sequence[Row]) -> list[str]:
     said = []
     if few:
         said.append(
-            f"Error: the base captions only {number(few[0]['clean'], 0)} of {many(few[0]['n'], 'picture', 'pictures')} without an error; the protocol of Zhou et al. needs at least "
+            f"Too few for more: the base captions only {number(few[0]['clean'], 0)} of {many(few[0]['n'], 'picture', 'pictures')} without an error; the protocol of Zhou et al. needs at least "
             f"{number(few[0]['least_clean'], 0)}, so that nothing is said of how many such captions break. The probe clean_captions asks for simpler scenes."
         )
     if broken:
