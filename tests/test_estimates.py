@@ -459,7 +459,7 @@ def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> No
     shown = tables.invented_table(invented)
     assert shown.rows[0][1].text == "Untouched base" and shown.rows[1][5] == "200" and shown.rows[1][7] == "higher"
     assert [cell.text for cell in shown.rows[3][8:]] == ["–", "0.0", "2.0", "100.0"]
-    broken = tables.broken_table(invented)
+    broken = tables.broken_table(estimates.broken(invented))
     assert [(row[3], row[4], row[5].text, row[6].text) for row in broken.rows] == [("60", "170", "11.8", "0.0"), ("120", "170", "0.0", "0.0"), ("180", "170", "0.0", "100.0")]
     assert len(tables.unchanged_table(unchanged).head) == 7
     facts = {"hallucination": {name: frame.astype(object).where(frame.notna(), None).to_dict("records") for name, frame in (("invented", invented), ("unchanged", unchanged))}}
@@ -477,7 +477,7 @@ def test_simple_scenes_are_what_the_protocol_is_said_of_and_too_few_clean_ones_a
     simple = captions.assign(tested_on="clean_captions", value=captions["value"].where(captions["method"] != "none", 0.0))
     both = estimates.invented(pd.concat([captioning, simple]))
     assert both.groupby("tested_on")["clean"].max().to_dict() == {"scene_captions": 170, "clean_captions": 190}
-    rows = tables.broken_table(both).rows
+    rows = tables.broken_table(estimates.broken(both)).rows
     assert [row[0].small for row in rows] == [""] * 3 + ["simple scenes"] * 3 and {row[4] for row in rows[3:]} == {"190"}
 
     def said(frame: pd.DataFrame) -> list[str]:
@@ -486,9 +486,9 @@ def test_simple_scenes_are_what_the_protocol_is_said_of_and_too_few_clean_ones_a
     assert any("On the 190 pictures" in line for line in said(both)) and not any("170 pictures" in line or line.startswith("Too few") for line in said(both))
     few = estimates.invented(captions[captions["example_id"].isin([f"c{i}" for i in range(100)])])
     assert [line for line in said(few) if line.startswith("Too few for more: the base captions only 85 of 100 pictures without an error")] and not any("On the " in line for line in said(few))
-    assert not tables.broken_table(few).rows, "a table of nothing but dashes"
+    assert estimates.broken(few).empty and estimates.broken(few.iloc[:0]).empty, "a table of nothing but dashes"
     mixed = pd.concat([both, few.assign(dataset="facts")[few["clean"].notna()]])
-    assert {row[5].small for row in tables.broken_table(mixed).rows if row[4] == "85"} == {"fewer than 100"}
+    assert {row[5].small for row in tables.broken_table(estimates.broken(mixed)).rows if row[4] == "85"} == {"fewer than 100"}
 
 
 def test_one_training_probed_after_several_steps_has_a_row_for_each(captioning: pd.DataFrame) -> None:
@@ -629,14 +629,14 @@ def published() -> collected.Results:
 
 
 def test_the_likeliest_choice_is_scored_as_the_metric_scores_it(published: collected.Results) -> None:
-    known = published.scores.query("metric == 'likeliest' and test_pictures == 'true' and tested_on == 'icons_choice'").set_index(["method", "connector", "train_pictures"])["value"]
-    frame = estimates.likeliest(published.predictions)
-    assert len(frame) == 12 and frame["method"].is_unique is False
+    scored = published.scores.query("metric == 'likeliest' and test_pictures == 'true' and tested_on == dataset").set_index(["dataset", "method", "connector", "train_pictures"])
+    known, frame = scored["value"], estimates.likeliest(published.predictions)
+    assert frame["dataset"].value_counts().to_dict() == {"icons_choice": 12, "scenes": 1, "facts": 1, "titles": 1}
     for row in frame.to_dict("records"):
-        key = row["method"], row["connector"]
-        assert row["mean"] == pytest.approx(known[*key, "true"]) and row["low"] < row["mean"] < row["high"] and row["n"] == 1000
+        key = row["dataset"], row["method"], row["connector"]
+        assert row["mean"] == pytest.approx(known[*key, "true"]) and row["low"] < row["mean"] < row["high"] and row["n"] == scored["n"][*key, "true"]
         if row["method"] != "none":
-            assert row["difference"] == pytest.approx(known[*key, "true"] - known["none", "frozen", "true"])
+            assert row["difference"] == pytest.approx(known[*key, "true"] - known[row["dataset"], "none", "frozen", "true"])
         has = (*key, "shuffled") in known.index
         assert (row["control"] == pytest.approx(known[*key, "true"] - known[*key, "shuffled"])) if has else pd.isna(row["control"])
 
