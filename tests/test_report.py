@@ -623,6 +623,19 @@ def test_publish_refuses_what_cannot_be_traced(project: Path, change: dict[str, 
     assert not (project / "figures").exists() and not list((project / "report").glob("*.pdf"))
 
 
+def test_publish_refuses_a_report_that_failed_to_be_made(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies there then is the one made before."""
+    facts = paths.build() / "facts" / "hallucination.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "unchanged": []}))
+    before = (paths.build() / "study.html").read_bytes()
+    monkeypatch.setattr(report, "_pdf", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.build("smoke")
+    assert (paths.build() / "study.html").read_bytes() == before, "one half of a report is new"
+    with pytest.raises(ValueError, match="is of other results"):
+        report.publish("smoke")
+
+
 def test_publish_refuses_uncommitted_code_and_large_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(report.LIMITS, "results", 10)
     with pytest.raises(ValueError, match="results of 'smoke' are"):

@@ -115,7 +115,7 @@ FRAMES: dict[str, tuple[Callable[..., Table], Callable[..., list[pd.DataFrame]]]
     "text": (tables.text_table, lambda rows, texts, costs: [estimates.text_forgetting(texts)]),
     "hallucination": (tables.hallucination_table, lambda rows, texts, costs: [estimates.hallucination(rows)]),
     "invented": (tables.invented_table, lambda rows, texts, costs: [estimates.invented(rows)]),
-    "broken": (tables.broken_table, lambda rows, texts, costs: [estimates.invented(rows)]),
+    "broken": (tables.broken_table, lambda rows, texts, costs: [estimates.invented(rows).dropna(subset="clean")]),
     "unchanged": (tables.unchanged_table, lambda rows, texts, costs: [estimates.unchanged(rows)]),
     "cost": (tables.cost_table, lambda rows, texts, costs: [estimates.bought(estimates.costs(costs), rows)]),
 }

@@ -763,6 +763,12 @@ def invented(predictions: Predictions, *, vocabularies: Mapping[str, Sequence[st
     return style.ordered(frame.drop_duplicates(["tested_on", *ARM, "steps"]), ("model", "quantisation", "dataset", "method", "connector"))
 
 
+def broken(invented: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `invented` that say what became of the captions in which the base made no error; none where the base made too few anywhere."""
+    rows = invented[invented["clean"].notna()] if len(invented) else invented
+    return rows if len(rows) and (rows["clean"] >= rows["least_clean"]).any() else rows.iloc[:0]
+
+
 def _read_captions(whole: pd.DataFrame, vocabularies: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The captions among a study's answers: ``taken``, the steps when the model was probed, `MENTIONS`, ``words``, and ``silent``, 100 where nothing is named."""
     right = _is(whole, stage="probe", train_pictures="true") & whole["tested_on"].isin(CAPTIONS).to_numpy(dtype=bool)

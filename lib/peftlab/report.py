@@ -47,8 +47,9 @@ def build(study: str) -> Report:
     report = Report(folder / "study.html", folder / "study.pdf", folder / "facts.json")
     page = string.Template((paths.report() / "template.html").read_text(encoding="utf-8"))
     shown = {name: html.escape(text) for name, text in (("title", title), ("subtitle", subtitle), ("line", line))}
+    pdf = _pdf(title, subtitle, line, content)
     report.html.write_text(page.substitute(shown, body=blocks.as_html(content)), encoding="utf-8")
-    report.pdf.write_bytes(_pdf(title, subtitle, line, content))
+    report.pdf.write_bytes(pdf)
     report.facts.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -359,7 +360,7 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "text_table": lambda f, label: tables.text_table(_frame(f, "forgetting", "text")),
     "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
     "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
-    "broken_table": lambda f, label: tables.broken_table(_frame(f, "hallucination", "invented")),
+    "broken_table": lambda f, label: tables.broken_table(_frame(f, "hallucination", "broken")),
     "unchanged_table": lambda f, label: tables.unchanged_table(_frame(f, "hallucination", "unchanged")),
     "unfit_table": lambda f, label: tables.unfit_table(_frame(f, "main_results", "unfit")),
     "cost_table": lambda f, label: tables.cost_table(_frame(f, "cost", "costs"), _frame(f, "cost", "unfit")),
@@ -416,7 +417,8 @@ def publish(study: str) -> list[Path]:
         raise ValueError(f"results of {study!r} are of protocol {', '.join(map(str, origins['protocol']))}, the code's is {', '.join(now)}: run them again")
     made, drawn = {}, []
     if (results / "predictions.parquet").exists():
-        if collected.read_facts(study)["provenance"] != {"study": study, **origins}:
+        facts = collected.read_facts(study)
+        if facts["provenance"] != {"study": study, **origins} or records.read_json(paths.build() / "facts.json") != facts:  # written last: where a report failed it is of what was made before
             raise ValueError(f"the report in {paths.build()} is of other results of {study!r}: run `python -m peftlab report {study}`")
         made = {paths.build() / name: name if study == MAIN else f"{study}{Path(name).suffix}" for name in ("study.html", "study.pdf", "facts.json")}
         drawn = sorted((paths.build() / "figures").glob("*"))  # a study of bases alone draws none

@@ -376,7 +376,7 @@ def invented_table(frame: pd.DataFrame) -> Table:
 
 
 def broken_table(frame: pd.DataFrame) -> Table:
-    """Pictures that the base captions without an error: the shares that a tuned model captions with something invented, or with nothing named; no rows where there are too few everywhere."""
+    """Pictures that the base captions without an error: the shares that a tuned model captions with something invented, or with nothing named (rows of `estimates.broken`)."""
 
     def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
         return [tell(row) for row in _base_first(frame)], set()
@@ -387,7 +387,7 @@ def broken_table(frame: pd.DataFrame) -> Table:
         return *_captioned(row), number(row["clean"], 0), *shares
 
     head = ("Tuned on", "Method", "Connector", "Steps", Cell("Pictures", "clean by the base"), Cell("Invented", "per cent"), Cell("Naming nothing", "per cent"))
-    return _stacked(head, "lllrrrr", build, frame[frame["clean"].notna() & (frame["clean"] >= frame["least_clean"]).any()])
+    return _stacked(head, "lllrrrr", build, frame)
 
 
 def _base_first(frame: pd.DataFrame) -> list[dict[str, Any]]:
