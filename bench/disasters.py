@@ -42,7 +42,7 @@ def measure() -> list[Pair]:
         script = f"mount -t tmpfs -o size=3g none {folder} && {INSIDE}={folder} exec {sys.executable} -m bench.disasters"
         said = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
     if said.returncode:
-        raise RuntimeError(f"the grid of disasters did not end well: {said.stdout[-2000:]} {said.stderr[-2000:]}")
+        raise RuntimeError(f"the grid of disasters did not end well: {said.stdout[-2000:]} {said.stderr[-8000:]}")
     alone, interrupted, note = said.stdout.splitlines()[-1].split(" ", 2)
     return [Pair(f"{RUNS} runs, {WORKERS} at a time", [float(interrupted)], [float(alone)], "the same grid left alone", note=note)]
 
@@ -92,7 +92,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
     below = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
     if below:
         process.send_signal(signal.SIGINT)
-    process.wait(60)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGUSR1)  # it says where it is
+        time.sleep(2)
+        raise
     _, living = psutil.wait_procs(below, timeout=30)
     assert not living, f"processes outlive their executor: {living}"
 
@@ -234,7 +239,9 @@ def clock_jumped(process: subprocess.Popen[bytes], disk: Path, chance: random.Ra
 
 
 CLOCK = """
-import os, time
+import faulthandler, os, signal, time
+
+faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 def shifted(read, unit):
     def now():
@@ -250,7 +257,7 @@ time.time, time.time_ns = shifted(time.time, float), shifted(time.time_ns, lambd
 
 
 def settable(disk: Path) -> dict[str, str]:
-    """The environment of a Python whose ``time.time`` and ``time.time_ns`` are off by the seconds in the file clock, as long as there is one.
+    """The environment of a Python that tells where it is at SIGUSR1, and whose ``time.time`` and ``time.time_ns`` are off by the seconds in the file clock, as long as there is one.
 
     The system's own clock is out of reach of who is not its administrator: a time namespace has no real-time clock of its own. What asks the
     system past these two functions, such as `datetime`, and the times of files, reads the true one; `clock_jumped` sets the latter.

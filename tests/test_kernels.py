@@ -93,6 +93,24 @@ time.sleep(600)
 """
 
 
+def test_the_answer_to_an_interrupted_request_is_not_taken_for_that_of_the_next(tmp_path: Path) -> None:
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    parent = kernels.ForkServer()
+    try:
+        usual = parent._stream
+        parent._stream = SimpleNamespace(write=usual.write, flush=usual.flush, readline=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            parent.ask(fork=["-f", str(tmp_path / "no-kernel.json")], environment=dict(os.environ), cwd=str(tmp_path))
+        parent._stream = usual
+        assert parent.ask(poll=os.getpid()) is None, "what was answered is the process that was forked"
+    finally:
+        parent.close()
+    with pytest.raises(RuntimeError, match="the fork server is gone"):
+        parent.ask(poll=os.getpid())
+
+
 def test_no_kernel_outlives_a_sigkill_of_the_executor(eventually: Callable[..., bool]) -> None:
     with subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True) as executor:
         server, kernel, folder = executor.stdout.readline().split()

@@ -62,18 +62,22 @@ class ForkServer:
             )  # fmt: skip
         theirs.close()
         self.last_exit: int | None = None
-        self._socket, self._stream, self._lock = ours, ours.makefile("rw", encoding="utf-8"), threading.Lock()
+        self._socket, self._stream, self._lock, self._asked = ours, ours.makefile("rw", encoding="utf-8"), threading.Lock(), 0
 
     def ask(self, **request: Any) -> Any:
-        """The server's answer to `request`; RuntimeError with the end of its log where it refuses or is gone."""
-        with self._lock:
-            try:
-                self._stream.write(json.dumps(request) + "\n")
-                self._stream.flush()
-                line = self._stream.readline()
-            except OSError:
-                line = ""
-        answer = json.loads(line) if line else {"error": f"the fork server is gone; its log ends: {self.log()}"}
+        """The server's answer to `request`; RuntimeError with the end of its log where it refuses or is gone.
+
+        Requests are numbered: the answer to one that was interrupted before it was read is not taken for that of the next.
+        """
+        answer: dict[str, Any] = {}
+        with self._lock, contextlib.suppress(OSError, ValueError):  # ValueError: closed by this process
+            self._asked += 1
+            self._stream.write(json.dumps({**request, "number": self._asked}) + "\n")
+            self._stream.flush()
+            while answer.get("number") != self._asked and (line := self._stream.readline()):
+                answer = json.loads(line)
+        if answer.get("number") != self._asked:
+            answer = {"error": f"the fork server is gone; its log ends: {self.log()}"}
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["value"]
@@ -265,7 +269,7 @@ def _serve(connection: socket.socket, folder: Path) -> None:
                 if pid:
                     running.discard(pid)
                     answer["value"] = ended[pid] = os.waitstatus_to_exitcode(status)
-        connection.sendall((json.dumps(answer) + "\n").encode())
+        connection.sendall((json.dumps({**answer, "number": request["number"]}) + "\n").encode())
     for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
