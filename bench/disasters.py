@@ -52,6 +52,7 @@ def measure() -> list[Pair]:
 
 def main() -> None:
     """Both grids, compared; the last line printed is seconds alone, seconds interrupted, what was done to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it, and all that is started from there
     disk = Path(os.environ[INSIDE])
     kept = Path(os.environ.get("PEFTLAB_WORK") or paths.root() / "data") / "prepared" / "icons_choice"
     grid = disk / "grid.yaml"
