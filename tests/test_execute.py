@@ -386,6 +386,18 @@ def finish(task: tasks.Task) -> None:
     stage.finish()
 
 
+def test_a_lock_that_was_left_beside_a_finished_stage_is_removed_unless_it_is_held(tiny_data: Path) -> None:
+    """Its process died between the stage's last step and the lock's."""
+    of = study(run(method="none"), stages=("evaluate",))
+    task = tasks.plan(of)[-1]
+    task.lock.parent.mkdir(parents=True)
+    finish(task)
+    with task.lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert execute.run_grid(of, live=False)["skipped"] == 2 and task.lock.exists()
+    assert execute.run_grid(of, live=False)["skipped"] == 2 and not task.lock.exists()
+
+
 def test_the_lock_of_a_dead_process_is_taken_over(work: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()

@@ -17,7 +17,7 @@ from peftlab import kernels, paths, provenance, records
 from peftlab.board import Board
 from peftlab.grid import Study
 from peftlab.run import CONTROLS, Run
-from peftlab.tasks import NOTEBOOKS, UNFIT, States, Task, locked, plan, sweep
+from peftlab.tasks import NOTEBOOKS, UNFIT, States, Task, locked, plan, sweep, unlocked
 
 OUTCOMES = ("done", "skipped", "failed", "blocked", "stale", UNFIT)
 WAIT = 1.0  # seconds between looks at a stage that another executor is running
@@ -197,6 +197,7 @@ def _advance(task: Task, states: States, outcomes: dict[Path, str], board: Board
         return False
     done = "done" if call.name and task.folder not in call.finished else "skipped"
     if states.of(task) == "finished":
+        unlocked(task)
         return board.settle(task, done)
     with locked(task) as mine:
         if not mine:

@@ -160,3 +160,11 @@ def locked(task: Task) -> Iterator[bool]:
             yield True
         finally:
             task.lock.unlink(missing_ok=True)
+
+
+def unlocked(task: Task) -> None:
+    """Remove the lock that a process left which died between a finished stage and its lock; one that is held stays."""
+    with contextlib.suppress(OSError):  # on a disk that takes nothing it stays too
+        if task.lock.exists():
+            with locked(task):
+                pass
