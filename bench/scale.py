@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Size:
 
 
 SIZES = (Size(1, 10), Size(1), Size(11))  # about 100,000, a million and ten million answers
-AIMS = {"seconds": 120.0, "memory": 4.0}  # of the largest
+AIMS = {"seconds": ("s", 120.0), "memory": ("GB", 4.0)}  # of the largest, each in its unit
 
 
 def measure(sizes: Sequence[Size] = SIZES) -> list[Pair]:
@@ -51,13 +51,13 @@ def measure(sizes: Sequence[Size] = SIZES) -> list[Pair]:
     found, before = [], None
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder, _work(Path(folder)):
-            now = _reported(write(size, Path(folder)), Path(folder))
+            now = _reported(write(size, Path(folder)))
         what = f"{now['rows']:,} answers and {now['scores']:,} scores of {now['stages']:,} stages to the report"
         times = now["rows"] / before["rows"] if before else 1
-        for name, unit in (("seconds", "s"), ("memory", "GB")):
+        for name, (unit, _) in AIMS.items():
             found.append(Pair(what, [now[name]], [(before or now)[name] * times], f"{times:.1f} times the smaller" if before else "itself", unit=unit, note=now["note"]))
         before = now
-    return found + [Pair(what, [now[name]], [AIMS[name]], "the aim", unit=unit) for name, unit in (("seconds", "s"), ("memory", "GB"))]
+    return found + [Pair(what, [now[name]], [aim], "the aim", unit=unit) for name, (unit, aim) in AIMS.items()]
 
 
 @contextmanager
@@ -70,10 +70,10 @@ def _work(folder: Path) -> Iterator[None]:
     os.environ.update(before)
 
 
-def _reported(study: Path, folder: Path) -> dict[str, Any]:
+def _reported(study: Path) -> dict[str, Any]:
     """What `python -m peftlab report` takes of a study whose stages are all there: its parts end where it says so. RuntimeError where it fails."""
     start, said = time.perf_counter(), []
-    with subprocess.Popen([sys.executable, "-m", "peftlab", "report", str(study)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()) as process, _watched(process.pid) as memory:
+    with subprocess.Popen([sys.executable, "-m", "peftlab", "report", str(study)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=paths.root()) as process, _watched(process.pid) as seen:
         assert process.stdout is not None
         for line in process.stdout:
             said.append((line.strip(), time.perf_counter()))
@@ -82,24 +82,17 @@ def _reported(study: Path, folder: Path) -> dict[str, Any]:
     parts, last = [], start
     for line, when in said:
         if line.startswith(("collected", "executed", "wrote")) and when - last > EVERY:
-            parts.append(f"{line.split()[0]} {Path(line.split()[-1]).stem} {when - last:.1f} s, {max((m for t, m in memory.seen if last < t <= when), default=0):.2f} GB")
+            parts.append(f"{line.split()[0]} {Path(line.split()[-1]).stem} {when - last:.1f} s, {max((m for t, m in seen if last < t <= when), default=0):.2f} GB")
             last = when
     rows, scores = pq.read_metadata(paths.results() / STUDY / "predictions.parquet").num_rows, len(pd.read_csv(paths.results() / STUDY / "scores.csv", usecols=["value"]))
     stages = sum(1 for _ in paths.runs().rglob("run.json"))
-    return {"rows": rows, "scores": scores, "stages": stages, "seconds": last - start, "memory": max(m for _, m in memory.seen), "note": "; ".join(parts)}
-
-
-@dataclass
-class Memory:
-    """What a process and all below it were seen to have in memory, in GB, and when; what several share is counted once."""
-
-    seen: list[tuple[float, float]] = field(default_factory=list)
+    return {"rows": rows, "scores": scores, "stages": stages, "seconds": last - start, "memory": max(m for _, m in seen), "note": "; ".join(parts)}
 
 
 @contextmanager
-def _watched(pid: int) -> Iterator[Memory]:
-    """Look at the memory of a process and of all below it, every `EVERY` seconds, until the block ends."""
-    memory, ended = Memory(), threading.Event()
+def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
+    """When, and how many GB, a process and all below it were seen to have in memory, every `EVERY` seconds until the block ends; what several share is counted once."""
+    seen, ended = list[tuple[float, float]](), threading.Event()
 
     def look() -> None:
         while not ended.wait(EVERY):
@@ -108,12 +101,12 @@ def _watched(pid: int) -> Iterator[Memory]:
                 for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
                     with suppress(psutil.Error):  # it has ended meanwhile
                         total += one.memory_full_info().pss
-            memory.seen.append((time.perf_counter(), total / 1e9))
+            seen.append((time.perf_counter(), total / 1e9))
 
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        yield memory
+        yield seen
     finally:
         ended.set()
         watcher.join()
