@@ -168,12 +168,19 @@ def test_every_number_in_prose_is_a_fact(built: Path) -> None:
 
 
 def test_all_comparisons_are_counted() -> None:
-    facts = {"main_results": {"to_base": [row(), row()], "likeliest": [{**row(verdict=None), "control_verdict": "higher"}], "models": 3}, "hallucination": {"scores": [row(verdict=None), row()]}}
+    facts = {"main_results": {"to_base": [row(), row()], "likeliest": [{**row(verdict=None), "control_verdict": "higher"}]}, "hallucination": {"scores": [row(verdict=None), row()]}}
     assert findings._comparisons(facts) == 4
 
 
 def test_a_number_that_is_no_fact_would_be_found(built: Path) -> None:
     assert not {"12345.6"} & allowed(collected.read_facts("smoke"))
+
+
+def test_what_is_unreadable_is_counted_by_model_and_data_set() -> None:
+    """A base that was asked about several sets is one model."""
+    scores = [row(dataset=name, method="none") for name in ("scenes", "facts", "icons_choice")]
+    said = findings.failed({"main_results": {"to_blind": [], "to_base": [], "to_shuffled": [], "unreadable": [{**scores[2], "share": 70.0}], "unreadable_above": 5, "scores": scores}})
+    assert said == ["In 1 of 3 cases, each a model on a data set, more than 5\xa0% of the answers are unreadable; most of all Untouched base on Icons (choice), 70.0\xa0%."]
 
 
 def test_no_number_is_typed_in_the_template() -> None:

@@ -38,13 +38,12 @@ def _levels(facts: Facts, axis: str) -> list[str]:
 
 
 def _only(facts: Facts, axis: str, level: str) -> Facts:
-    """The facts of one level of an axis: its rows, those that do not name the axis, and the tallies and counts of these."""
+    """The facts of one level of an axis: its rows, those that do not name the axis, and the tallies of these."""
 
     def part(found: dict[str, Any]) -> dict[str, Any]:
         mine = {k: [r for r in v if not isinstance(r, dict) or not isinstance(r.get(axis), str) or r[axis] == level] if isinstance(v, list) else v for k, v in found.items()}
         tallies = {k: mine.get(k.removesuffix("_tally")) for k in mine if k.endswith("_tally")}
-        mine |= {k: estimates.tally(pd.DataFrame(rows)) if rows else {} for k, rows in tallies.items()}
-        return mine | ({"models": len(mine["scores"])} if "models" in mine and "scores" in mine else {})
+        return mine | {k: estimates.tally(pd.DataFrame(rows)) if rows else {} for k, rows in tallies.items()}
 
     return {name: part(found) for name, found in facts.items()}
 
@@ -498,7 +497,8 @@ def failed(facts: Facts) -> list[str]:
     bad = main["unreadable"]
     if bad:
         worst = max(bad, key=lambda r: r["share"])
-        said.append(f"{number(len(bad), 0)} of {many(main['models'], 'model', 'models')} left more than {main['unreadable_above']}\u00a0% of the answers unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
+        cases = many(len(main["scores"]), "case, a model on a data set,", "cases, each a model on a data set,")
+        said.append(f"In {number(len(bad), 0)} of {cases} more than {main['unreadable_above']}\u00a0% of the answers are unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
     said += unfit(facts)
     if not said:
         why = "no tuned model is below the base, and no control stayed level" if _sets(facts) else "every base is above what needs no sight of the picture on what it has seen"
