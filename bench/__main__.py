@@ -9,7 +9,8 @@ from rich.table import Table
 from bench import pairs
 from peftlab import provenance
 
-BENCHES = ("kernels", "pictures", "steps", "answers", "peers", "scale", "report", "disasters")
+BENCHES = ("kernels", "pictures", "steps", "answers", "peers", "sizes", "scale", "report", "disasters")
+ON_GPU = ("steps", "answers", "peers", "sizes")  # that use a GPU where there is one
 
 
 def main(names: list[str]) -> int:
@@ -20,7 +21,10 @@ def main(names: list[str]) -> int:
             return 2
     for name in names or BENCHES:
         found = import_module(f"bench.{name}").measure()
-        stamp = {"commit": provenance.commit(), "dirty": provenance.dirty(), "packages": provenance.packages(), "processor": provenance.processor(), "cores": provenance.cores()}
+        if not found:
+            continue
+        device = provenance.machine()["device"] if name in ON_GPU else "cpu"
+        stamp = {"commit": provenance.commit(), "dirty": provenance.dirty(), "packages": provenance.packages(), "processor": provenance.processor(), "cores": provenance.cores(), "device": device}
         print(f"wrote {pairs.keep(name, found, stamp)}")
     table = Table(title="ours beside what a user would run instead; ratio: how many times better ours is, median [least, most]")
     for column in ("bench", "what", "ours", "peer", "the peer", "ratio", "note"):

@@ -15,7 +15,7 @@ def measure() -> list[Pair]:
     """Seconds a question, and the share of answers that are the same to the letter; alone in bf16 under autocast as in batches."""
     run = Run(method="none")
     loaded = models.load(run)
-    model = methods.attach(loaded, run)
+    model, device = methods.attach(loaded, run), loaded.model.device
     asked = list(datasets.load("icons_choice", "test", QUESTIONS))
     said: dict[str, list[str]] = {}
 
@@ -27,8 +27,8 @@ def measure() -> list[Pair]:
     def alone() -> float:
         start, answers = time.perf_counter(), []
         for example in asked[:ALONE]:
-            inputs = loaded.inputs(example.image, example.question)
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            inputs = {name: tensor.to(device) for name, tensor in loaded.inputs(example.image, example.question).items()}
+            with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
                 out = model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=loaded.end, pad_token_id=loaded.pad)
             answers.append(loaded.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
         said["alone"] = answers

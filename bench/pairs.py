@@ -44,18 +44,19 @@ def in_turn(ours: Callable[[], float], peer: Callable[[], float], *, rounds: int
 
 
 def keep(name: str, pairs: list[Pair], stamp: dict[str, object]) -> Path:
-    """Write a bench's measures to bench/results/<name>.json, with what they were taken on."""
+    """Write a bench's measures to bench/results/<name>.json, those of a GPU to <name>-gpu.json, with what they were taken on."""
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}.json"
+    file = RESULTS / f"{name}{'' if stamp['device'] == 'cpu' else '-gpu'}.json"
     about = {"bench": name, "when": datetime.now(UTC).isoformat(timespec="seconds"), **stamp, "pairs": [asdict(pair) for pair in pairs]}
     file.write_text(json.dumps(about, indent=1) + "\n")
     return file
 
 
 def kept() -> list[tuple[str, Pair]]:
-    """All that was measured last, by bench."""
+    """All that was measured last, by bench and the GPU it used."""
     found = []
     for file in sorted(RESULTS.glob("*.json")):
         content = json.loads(file.read_text())
-        found += [(content["bench"], Pair(**pair)) for pair in content["pairs"]]
+        used = content.get("device", "cpu")
+        found += [(content["bench"] if used == "cpu" else f"{content['bench']}, {used}", Pair(**pair)) for pair in content["pairs"]]
     return found

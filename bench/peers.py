@@ -19,7 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.pairs import Pair, in_turn
+from peftlab import provenance
 
+CUDA = bool(provenance.gpus())
 STEPS, BATCH, ROUNDS, RANK = 24, 16, 2, 16
 PEERS = {"trainer": "transformers' Trainer + peft, bf16, grouped by length", "trl": "TRL's SFTTrainer, bf16, grouped by length"}
 
@@ -61,7 +63,7 @@ def _told(who: str) -> dict[str, float]:
 
 def _facts(who: str) -> dict[str, float]:
     """One training, measured: samples a second without loading, mean loss of the last third, peak memory in bytes."""
-    from peftlab import datasets, provenance
+    from peftlab import datasets
 
     examples = list(datasets.load("icons_choice", "train", STEPS * BATCH))
     for example in examples:
@@ -69,7 +71,7 @@ def _facts(who: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as empty, _own_features(Path(empty)), provenance.Clock() as clock:
         seconds, losses = {FIRST: _ours, LATER: partial(_ours, encoded=True), "trainer": _trainer, "trl": _trl}[who](examples)
     last = losses[-len(losses) // 3 :]
-    return {"rate": STEPS * BATCH / seconds, "loss": sum(last) / len(last), "memory": clock.peak_memory_bytes}
+    return {"rate": STEPS * BATCH / seconds, "loss": sum(last) / len(last), "memory": clock.peak_device_bytes or clock.peak_memory_bytes}
 
 
 @contextlib.contextmanager
@@ -134,7 +136,7 @@ def _collate(rows: list[dict]) -> dict:
 
 HOW = dict(
     max_steps=STEPS, per_device_train_batch_size=BATCH, learning_rate=1e-3, lr_scheduler_type="cosine", warmup_steps=1, weight_decay=0.0, bf16=True,
-    train_sampling_strategy="group_by_length", length_column_name="length", logging_steps=1, save_strategy="no", report_to="none", use_cpu=True,
+    train_sampling_strategy="group_by_length", length_column_name="length", logging_steps=1, save_strategy="no", report_to="none", use_cpu=not CUDA,
     remove_unused_columns=False, dataloader_pin_memory=False, disable_tqdm=True, seed=42,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a training step costs beside the least it could: forward and backward through the frozen model, and the products alone."""
+"""What a training step costs beside the least it could: forward and backward through the frozen model, and the products alone. On a GPU where there is one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -27,62 +27,70 @@ def measure() -> list[Pair]:
         run = Run(method=name, steps=STEPS, batch_size=BATCH)
         loaded = models.load(run)
         model = methods.attach(loaded, run)
-        ours, peer = in_turn(_stepping(model, pictures, batches), _through(frozen, pictures, batches), rounds=ROUNDS)
+        ours, peer = in_turn(stepping(model, pictures, batches), _through(frozen, pictures, batches), rounds=ROUNDS)
         pairs.append(Pair(f"a step of {name}", ours, peer, "forward and backward of the frozen model", note="aim: at least 0.71 (1.4 times the frozen)"))
         pairs.append(Pair(f"a step of {name}", ours, [floor] * ROUNDS, "the products alone at the measured rate", note="aim: at least 0.40 (2.5 times the floor)"))
         if name == "lora":
-            plain = _plain_lora(run)
-            ours, peer = in_turn(_stepping(model, pictures, batches), _stepping(plain, pictures, batches, whole=True), rounds=ROUNDS)
+            plain = plain_lora(models.load(run), run)
+            ours, peer = in_turn(stepping(model, pictures, batches), stepping(plain, pictures, batches, whole=True), rounds=ROUNDS)
             pairs.append(Pair("a step of lora", ours, peer, "peft's LoRA on the same linears, logits everywhere"))
     return pairs
 
 
-def _stepping(model: nn.Module, pictures: features.Features, batches: list[list[training._Item]], *, whole: bool = False) -> Callable[[], float]:
+def stepping(model: nn.Module, pictures: features.Features, batches: list[list[training._Item]], *, whole: bool = False) -> Callable[[], float]:
     """Measures the mean seconds of an optimiser's step over the batches; `whole` computes logits at every position."""
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    device = next(model.parameters()).device
 
     def seconds() -> float:
         model.train()
-        start = time.perf_counter()
+        start = clock(device)
         for batch in batches:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = _everywhere(model, batch, pictures) if whole else training._loss(model, batch, pictures, torch.device("cpu"))
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                loss = _everywhere(model, batch, pictures) if whole else training._loss(model, batch, pictures, device)
             loss.backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        return (time.perf_counter() - start) / len(batches)
+        return (clock(device) - start) / len(batches)
 
     return seconds
 
 
+def clock(device: torch.device) -> float:
+    """Seconds, read when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _everywhere(model: nn.Module, batch: list[training._Item], pictures: features.Features) -> torch.Tensor:
+    device = next(model.parameters()).device
     inputs = pictures.batch([{"input_ids": item.ids} for item in batch], [item.image for item in batch])
     labels = torch.full_like(inputs["input_ids"], training.IGNORE)
     for row, item in enumerate(batch):
         labels[row, : len(item.labels)] = torch.tensor(item.labels)
-    return model(**inputs, labels=labels, use_cache=False).loss
+    return model(**{name: tensor.to(device) for name, tensor in inputs.items()}, labels=labels.to(device), use_cache=False).loss
 
 
 def _through(loaded: Loaded, pictures: features.Features, batches: list[list[training._Item]]) -> Callable[[], float]:
     """Measures forward and backward of the frozen model: gradients reach the first block's input and nothing trains."""
-    model = loaded.model
+    model, device = loaded.model, loaded.model.device
     model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.detach().requires_grad_())
 
     def seconds() -> float:
-        start = time.perf_counter()
+        start = clock(device)
         for batch in batches:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                training._loss(model, batch, pictures, torch.device("cpu")).backward()
-        return (time.perf_counter() - start) / len(batches)
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                training._loss(model, batch, pictures, device).backward()
+        return (clock(device) - start) / len(batches)
 
     return seconds
 
 
-def _plain_lora(run: Run) -> nn.Module:
+def plain_lora(loaded: Loaded, run: Run) -> nn.Module:
     """peft's LoRA on the linears that ours acts on, at our rank, as its documentation attaches it."""
     from peft import LoraConfig, get_peft_model
 
-    loaded = models.load(run)
     size = run.resolved()["size"]
     names = methods.targets(loaded.towers, methods.linears(loaded.towers, run))
     return get_peft_model(loaded.model, LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.05, target_modules=names))
@@ -93,7 +101,7 @@ def _floor(loaded: Loaded, batches: list[list[training._Item]]) -> float:
     tokens = sum(len(batch) * max(len(item.ids) for item in batch) for batch in batches) / len(batches)
     blocks = loaded.towers.layer.partition(".{i}")[0]
     weights = sum(p.numel() for name, p in loaded.model.named_parameters() if name.startswith(blocks) and p.ndim == 2)
-    a, b = torch.randn(int(tokens), 576).bfloat16(), torch.randn(576, 1536).bfloat16()
+    a, b = (torch.randn(shape, device=loaded.model.device).bfloat16() for shape in ((int(tokens), 576), (576, 1536)))
     rate = max(_rates(a, b))
     return 2 * 2 * weights * tokens / rate
 
@@ -101,7 +109,7 @@ def _floor(loaded: Loaded, batches: list[list[training._Item]]) -> float:
 def _rates(a: torch.Tensor, b: torch.Tensor) -> Iterator[float]:
     """Operations a second of the product, a few times."""
     for _ in range(5):
-        start = time.perf_counter()
+        start = clock(a.device)
         for _ in range(50):
             a @ b
-        yield 50 * 2 * a.shape[0] * a.shape[1] * b.shape[1] / (time.perf_counter() - start)
+        yield 50 * 2 * a.shape[0] * a.shape[1] * b.shape[1] / (clock(a.device) - start)

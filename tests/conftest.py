@@ -1,4 +1,4 @@
-"""Tests run offline, on the CPU, with one thread, and write only below a temporary folder."""
+"""Tests run offline, on the CPU (tests/models also on a GPU: PEFTLAB_TEST_GPU=1), with one thread, and write only below a temporary folder."""
 
 import hashlib
 import json
@@ -16,10 +16,11 @@ os.environ.update(  # before torch, transformers or pandas are imported by any t
     HF_HUB_DISABLE_TELEMETRY="1",
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",
-    CUDA_VISIBLE_DEVICES="",
     MPLBACKEND="agg",
     JUPYTER_PLATFORM_DIRS="1",
 )
+if os.environ.get("PEFTLAB_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pandas as pd

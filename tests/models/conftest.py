@@ -60,11 +60,11 @@ def _agree(model: nn.Module, loaded: Loaded, examples: list[Example], new: int =
 
     def drawn(*which: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the examples `which`: the tokens drawn (rows, new) and the logits they were drawn from (rows, new, vocabulary)."""
-        made = pictures.batch([rows[i] for i in which], [images[i] for i in which], left=True)
+        made = _on(model, pictures.batch([rows[i] for i in which], [images[i] for i in which], left=True))
         out = model.eval().generate(
             **made, max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=loaded.pad, output_logits=True, return_dict_in_generate=True
         )
-        return out.sequences[:, -new:], torch.stack(out.logits, 1)
+        return out.sequences[:, -new:].cpu(), torch.stack(out.logits, 1).cpu()
 
     tokens, together = drawn(*range(len(examples)))
     for i in range(len(examples)):
@@ -74,7 +74,13 @@ def _agree(model: nn.Module, loaded: Loaded, examples: list[Example], new: int =
         types = {"input_ids": said, "token_type_ids": [loaded.answer_type] * new, "mm_token_type_ids": [0] * new}
         longer.append({name: values + types[name] for name, values in row.items()})
     with torch.no_grad():
-        whole = model(**pictures.batch(longer, images), use_cache=False).logits
+        whole = model(**_on(model, pictures.batch(longer, images)), use_cache=False).logits.cpu()
     for i, row in enumerate(rows):
         start = len(row["input_ids"]) - 1
         torch.testing.assert_close(whole[i, start : start + new], together[i], atol=1e-4, rtol=0, msg=lambda m, i=i: f"row {i} is generated otherwise than trained: {m}")
+
+
+def _on(model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A batch where the model is."""
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}

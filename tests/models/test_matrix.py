@@ -22,8 +22,9 @@ def reach(model: nn.Module, loaded: Loaded, examples: list[Example]) -> None:
     handle = loaded.model.register_forward_pre_hook(lambda _, args, kwargs: given.update(kwargs), with_kwargs=True)
     pictures = features.encode(loaded, [e.image for e in examples])
     batch = pictures.batch([pictures.tokens(e.image, e.question) for e in examples], [e.image for e in examples])
+    device = next(model.parameters()).device
     with torch.no_grad():
-        model(**batch)
+        model(**{name: tensor.to(device) for name, tensor in batch.items()})
     handle.remove()
     missing = [name for name in batch if given.get(name) is None]
     assert not missing, f"{missing} did not reach the model"
