@@ -235,15 +235,16 @@ def export(run: Run, tuned: Path, target: Path) -> Path:
 
 def _loss(model: nn.Module, batch: Sequence[_Item], pictures: features.Features, device: torch.device) -> torch.Tensor:
     rows = [{"input_ids": item.ids, **item.types} for item in batch]
-    inputs = {name: tensor.to(device) for name, tensor in pictures.batch(rows, [item.image for item in batch]).items()}
+    inputs = pictures.batch(rows, [item.image for item in batch])
     labels = torch.full_like(inputs["input_ids"], IGNORE)
     for row, item in enumerate(batch):
         labels[row, : len(item.labels)] = torch.tensor(item.labels)
     keep = (labels != IGNORE).any(0).nonzero().squeeze(1)  # positions where some row has an answer token
-    logits = model(**inputs, logits_to_keep=keep - 1, use_cache=False).logits  # (batch, len(keep), vocabulary)
     targets = labels[:, keep]
-    there = targets != IGNORE
-    return F.cross_entropy(logits[there].float(), targets[there])
+    where = (targets != IGNORE).nonzero(as_tuple=True)  # found before anything is on a GPU, which would have to be waited for
+    inputs, told = {name: tensor.to(device) for name, tensor in inputs.items()}, targets[where].to(device)
+    logits = model(**inputs, logits_to_keep=(keep - 1).to(device), use_cache=False).logits  # (batch, len(keep), vocabulary)
+    return F.cross_entropy(logits[tuple(place.to(device) for place in where)].float(), told)
 
 
 def _groups(model: nn.Module, loaded: Loaded, run: Run) -> list[dict[str, Any]]:
