@@ -571,6 +571,29 @@ def test_the_probe_of_two_seeds_is_averaged(answers: pd.DataFrame) -> None:
     assert estimates.hallucination(pd.concat([rows, unread], ignore_index=True)).loc[lambda f: f["method"] == "lora", "precision"].isna().all(), "one seed has none"
 
 
+def test_the_spread_between_seeds_is_in_every_score_and_difference(answers: pd.DataFrame) -> None:
+    """Under the second seed LoRA has learned nothing: its mean is half way, and its interval is wider."""
+    rows = answers[answers["train_pictures"] == "true"]
+    failed = reseeded(rows[rows["method"] == "lora"].assign(value=0.0, outcome="wrong"), 7)
+    found = pd.concat([rows, failed], ignore_index=True)
+    for estimate in (estimates.scores, estimates.to_base, estimates.averages, estimates.averages_to_base, estimates.hallucination, lambda r: estimates.to_base(r, stage="probe")):
+        one, both = (frame[frame["method"] == "lora"] for frame in (estimate(rows), estimate(found)))
+        assert len(one) == len(both) > 0
+        assert ((both["high"] - both["low"]) > (one["high"] - one["low"])).all()
+        rest = [frame[frame["method"] == "adapter"].drop(columns=["seeds"], errors="ignore") for frame in (estimate(rows), estimate(found))]
+        pd.testing.assert_frame_equal(*(frame.reset_index(drop=True) for frame in rest))
+
+
+def test_the_spread_between_seeds_is_in_what_was_kept(kept: SimpleNamespace) -> None:
+    rows = kept.predictions
+    failed = reseeded(rows[rows["method"] != "none"].assign(value=0.0), 7)
+    one, both = (estimates.forgetting(found) for found in (rows, pd.concat([rows, failed], ignore_index=True)))
+    assert set(one["part"]) >= {"A_S", "H", "O"}
+    for low, high in (("low", "high"), ("difference_low", "difference_high")):
+        narrow, wide = (frame.loc[frame["method"] != "none", high] - frame.loc[frame["method"] != "none", low] for frame in (one, both))
+        assert len(narrow) == len(wide) and (wide.to_numpy() > narrow.to_numpy()).all(), (low, high)
+
+
 def test_captions_of_two_seeds_are_averaged(captioning: pd.DataFrame) -> None:
     rows = captioning[captioning["tested_on"] == "scene_captions"]
     spared = rows["example_id"].isin([f"c{i}" for i in range(100)])

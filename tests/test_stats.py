@@ -115,3 +115,58 @@ def test_linear_of_a_means_own_shares_is_its_interval() -> None:
     for share, clusters in (([], []), ([float("nan")], ["p"]), ([1.0], [])):
         with pytest.raises(ValueError, match="one of each for every value"):
             stats.linear(0.0, share, clusters)
+
+
+# ---------------------------------------------------------------- several seeds
+
+
+def rerun(seed: int, *, seeds: int, spread: float, n: int = 150) -> pd.DataFrame:
+    """Answers of `seeds` tuned models to the same questions: each model is better or worse than the others by `spread`; the true mean is 0."""
+    rng = np.random.default_rng(seed)
+    question, each = rng.normal(0, 10, n), rng.normal(0, spread, seeds)
+    alone = {f"{stats.RERUN}{k}": question + each[k] + rng.normal(0, 10, n) for k in range(seeds)}
+    frame = pd.DataFrame({"example_id": range(n), "picture_id": range(n), "asset": range(n), **alone})
+    return frame.assign(value=frame[list(alone)].mean(axis=1))
+
+
+def _with_seeds(frame: pd.DataFrame) -> stats.Interval:
+    return stats.interval(frame["value"], seeds=[list(one.values()) for one in stats.reruns(frame)])
+
+
+def test_an_interval_over_seeds_holds_what_other_seeds_give() -> None:
+    frames = [rerun(s, seeds=3, spread=5) for s in range(400)]
+    found = [(stats.interval(f["value"]), _with_seeds(f)) for f in frames]
+    without, held = (np.mean([i.low <= 0 <= i.high for i in intervals]) for intervals in zip(*found, strict=True))
+    assert 0.93 <= held <= 0.99 and without < 0.6, "over questions alone it holds one study's seeds, not the next one's"
+    still = [_with_seeds(rerun(s, seeds=3, spread=0)) for s in range(200)]
+    assert 0.92 <= np.mean([i.low <= 0 <= i.high for i in still]) <= 1
+
+
+def test_the_spread_between_seeds_by_hand() -> None:
+    frame = rerun(1, seeds=3, spread=5)
+    means = [frame[f"{stats.RERUN}{k}"].mean() for k in range(3)]
+    alone, found = stats.interval(frame["value"]), _with_seeds(frame)
+    questions, between = ((alone.high - alone.mean) / scipy.stats.t.ppf(0.975, 149)) ** 2, np.var(means, ddof=1) / 3
+    freedom = (questions + between) ** 2 / (questions**2 / 149 + between**2 / 2)
+    assert found.mean == alone.mean and found.high - found.mean == pytest.approx(scipy.stats.t.ppf(0.975, freedom) * np.sqrt(questions + between))
+    one = frame.drop(columns=[f"{stats.RERUN}{k}" for k in (1, 2)])
+    assert _with_seeds(one) == alone and stats.reruns(frame[["value"]]) == [{}], "of one seed nothing is known"
+
+
+def test_strata_are_tuned_apart_and_one_without_all_seeds_counts_those_it_has() -> None:
+    a, b = rerun(1, seeds=3, spread=5).assign(set="a"), rerun(2, seeds=2, spread=5).assign(set="b")
+    first, second = stats.reruns(pd.concat([a, b], ignore_index=True), "set")
+    assert set(first) == {"0", "1", "2"} and set(second) == {"0", "1"}
+    assert first["2"] == pytest.approx(a[f"{stats.RERUN}2"].mean() / 2), "each adds its half to the mean of two sets"
+
+
+def test_a_difference_is_paired_by_seed_where_the_seeds_are_the_same() -> None:
+    a = rerun(1, seeds=3, spread=20)
+    columns = [f"{stats.RERUN}{k}" for k in range(3)]
+    same = a.assign(**{name: a[name] + 1 for name in ("value", *columns)}).sample(frac=1, random_state=0)
+    assert stats.paired(same, a).high == pytest.approx(1), "what a seed gives to both cancels"
+    fixed, other = a[["example_id", "picture_id", "asset", "value"]], a.rename(columns=dict(zip(columns, (f"{stats.RERUN}{k}" for k in (7, 8, 9)), strict=True)))
+    widths = [stats.paired(a, b).high for b in (fixed, other)]
+    means = a[columns].mean()
+    assert widths[0] == pytest.approx(scipy.stats.t.ppf(0.975, 2) * means.std() / np.sqrt(3)) and stats.paired(fixed, a).high == pytest.approx(widths[0])
+    assert widths[1] == pytest.approx(scipy.stats.t.ppf(0.975, 4) * means.std() * np.sqrt(2 / 3)), "each side varies for itself"

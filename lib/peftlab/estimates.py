@@ -54,7 +54,8 @@ class Averaged:
     def average(self, chosen: np.ndarray, by: Sequence[str], *, also: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[tuple[Any, ...], slice]]:
         """The chosen rows (a truth value for each), one for each cell and question, averaged over seeds, and where each cell lies in them.
 
-        Averaged are the value, whether the answer is unparsed, and the columns of numbers in `also`. A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
+        Averaged are the value, whether the answer is unparsed, and the columns of numbers in `also`. Where a cell has several seeds, a column for each
+        says what it alone earned (`stats.reruns`). A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
         """
         places = np.flatnonzero(chosen)
         if not len(places):
@@ -77,6 +78,8 @@ class Averaged:
         means = {name: np.bincount(one, rows[name].to_numpy()) for name in ("value", *also)} | {"unparsed": np.bincount(one, (rows["outcome"] == "unparsed").to_numpy())}
         merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
         merged = merged.assign(metric=rows["metric"].iloc[start[order]].array, **{n: (total / asked)[order] for n, total in means.items()}, seeds=seeds[of[order]])
+        if seeds.max() > 1:
+            merged = merged.assign(**_alone(rows["value"].to_numpy(), one, seed, rows["seed"].iloc[answers.first_rows(seed)], order))
         ends = np.cumsum(np.bincount(of))
         return merged, {key: slice(end - size, end) for key, end, size in zip(keys, ends, np.diff(ends, prepend=0), strict=True)}
 
@@ -147,6 +150,28 @@ def _seeds(group: np.ndarray, seed: np.ndarray) -> np.ndarray:
     return met.sum(axis=1)
 
 
+def _alone(value: np.ndarray, question: np.ndarray, seed: np.ndarray, names: Iterable[Any], order: np.ndarray) -> dict[str, np.ndarray]:
+    """What each seed's answers earned: a column a seed, a value a question, in `order`; missing where the seed was not asked it."""
+    columns = {}
+    for number, name in enumerate(names):
+        mine = seed == number
+        column = np.full(len(order), np.nan)
+        column[question[mine]] = value[mine]
+        columns[f"{stats.RERUN}{name}"] = column[order]
+    return columns
+
+
+def _instead(cell: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """A cell with other values, of which no seed is known apart."""
+    return cell[[name for name in cell.columns if not name.startswith(stats.RERUN)]].assign(**columns)
+
+
+def _mean(cell: pd.DataFrame, strata: str | None = None) -> stats.Interval:
+    """The mean of a cell's values, with the spread between its seeds where it has several."""
+    seeds = [list(one.values()) for one in stats.reruns(cell, strata)]
+    return stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell[strata] if strata else None, seeds=seeds)
+
+
 def _plain(rows: pd.DataFrame, chosen: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """Columns of some rows with categories as the values they stand for: for few rows, whose texts are worked on."""
     found = rows[[name for name in names if name in rows]][chosen]
@@ -190,7 +215,7 @@ def _against(d: stats.Interval | None) -> dict[str, Any]:
 
 def _score(cell: pd.DataFrame) -> dict[str, Any]:
     """A mean with its interval, cut at what the metric can be, n, the unparsed answers, the seeds, and the metric where it is one."""
-    found, named = _row(stats.interval(cell["value"], cell["picture_id"], cell["asset"], strata=cell["tested_on"])), list(cell["metric"].unique())
+    found, named = _row(_mean(cell, "tested_on")), list(cell["metric"].unique())
     return _within(found, _most(named)) | {"unparsed": float(cell["unparsed"].to_numpy().sum()), "seeds": int(cell["seeds"].iloc[0]), "metric": _only(named)}
 
 
@@ -258,7 +283,7 @@ def baselines(predictions: Predictions, *, references: pd.DataFrame | None = Non
     for (model, dataset), cell in asked.items():
         share = metrics.metric(cell["metric"].iloc[0]).is_share
         for name, value in (("majority", lambda c: _majority(c, references)), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
-            found = _score(cell.assign(value=value(cell), unparsed=0.0))
+            found = _score(_instead(cell, value=value(cell), unparsed=0.0))
             rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
     frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
@@ -282,7 +307,7 @@ def bases(predictions: Predictions, *, guesses: pd.DataFrame | None = None, refe
         if key[1] == "none" and key[3] in blind:
             said = blind[key[3]].set_index("example_id")["response"].loc[cell["example_id"]]
             judged = _judged(cell, said.set_axis(cell.index))
-            found = _score(cell.assign(value=judged["value"], unparsed=(judged["outcome"] == "unparsed").astype(float)))
+            found = _score(_instead(cell, value=judged["value"], unparsed=(judged["outcome"] == "unparsed").astype(float)))
             guessed.append({"model": key[0], "dataset": key[3], "baseline": "question_only", "group": group(key[0], key[3]), **found})
     others = known.merge(baselines(predictions, references=references), on=["model", "dataset"])
     return style.ordered(pd.concat([part for part in (right, others, pd.DataFrame(guessed)) if len(part)])[columns], ("model", "dataset"))
@@ -343,7 +368,7 @@ def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None
     blind = {b: cells(predictions, test_pictures=b) for b in ("blank", "shuffled")}
     for key, cell in cells(predictions).items():
         if key[1] == "none":
-            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": cell.assign(value=_majority(cell, references))}
+            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": _instead(cell, value=_majority(cell, references))}
             for name, other in others.items():
                 difference = stats.paired(cell, other, "question_id", strata="tested_on")
                 rows.append({**_named(key), "baseline": name, "group": group(key[0], key[3]), **_row(difference), "verdict": verdict(difference)})
@@ -496,6 +521,7 @@ class _Asked:
     value: np.ndarray
     metric: str
     names: pd.Index  # of the questions, by their numbers
+    seeds: dict[str, float]  # the mean of each seed's answers alone, where there are several
 
 
 def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], _Asked]]:
@@ -503,9 +529,10 @@ def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tup
     merged, places = once.average(chosen, by)
     if places:
         columns = [merged[name].cat.codes.to_numpy() for name in ("question_id", "picture_id", "asset")] + [merged["value"].to_numpy()]
+        several = merged[[name for name in merged.columns if name.startswith(stats.RERUN)]]
         named, metric = merged["question_id"].cat.categories, merged["metric"].astype(object).to_numpy()
         for key, place in places.items():
-            yield key, _Asked(*(column[place] for column in columns), metric[place.start], named)
+            yield key, _Asked(*(column[place] for column in columns), metric[place.start], named, dict(*stats.reruns(several.iloc[place])))
 
 
 def _same_questions(one: _Asked, others: list[_Asked]) -> _Asked:
@@ -545,30 +572,37 @@ class _Estimate:
     share: np.ndarray
     asked: _Asked
     most: float | None
+    seeds: dict[str, float]  # the estimate from each seed's answers alone, where there are several
 
 
 def _mean_of(asked: dict[str, _Asked], sets: list[str], how: str) -> _Estimate:
     """A_T or A_S: the mean of the sets' means; H and O: the harmonic and arithmetic mean of that of all but the last, and the last's."""
     parts = [asked[name] for name in sets]
     means = [one.value.mean() for one in parts]
-    first, last = (np.mean(means[:-1]) if len(means) > 1 else means[0]), means[-1]
-    if how == "H":
-        total = first + last
-        estimate, slopes = (2 * first * last / total, (2 * (last / total) ** 2, 2 * (first / total) ** 2)) if total else (0.0, (0.0, 0.0))
-    elif how == "O":
-        estimate, slopes = (first + last) / 2, (0.5, 0.5)
-    else:
-        estimate, slopes = np.mean(means), None
+    estimate, slopes = _function(means, how)
+    common = [seed for seed in parts[0].seeds if all(seed in one.seeds for one in parts)]  # one model a seed, asked about all the sets
+    seeds = {seed: float(_function([one.seeds[seed] for one in parts], how)[0]) for seed in common}
     shares = []
     for i, (one, mean) in enumerate(zip(parts, means, strict=True)):
         slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
         shares.append(slope * (one.value - mean) / len(one.value))
     columns = (np.concatenate([getattr(one, name) for one in parts]) for name in ("question", "picture", "asset", "value"))
-    return _Estimate(float(estimate), np.concatenate(shares), _Asked(*columns, parts[0].metric, parts[0].names), _most(one.metric for one in parts))
+    return _Estimate(float(estimate), np.concatenate(shares), _Asked(*columns, parts[0].metric, parts[0].names, {}), _most(one.metric for one in parts), seeds)
+
+
+def _function(means: Sequence[float], how: str) -> tuple[float, tuple[float, float] | None]:
+    """What `_mean_of` makes of the sets' means, and of H and O how it changes with the first part and with the last."""
+    if how not in ("H", "O"):
+        return float(np.mean(means)), None
+    first, last = (float(np.mean(means[:-1])) if len(means) > 1 else means[0]), means[-1]
+    if how == "O":
+        return (first + last) / 2, (0.5, 0.5)
+    total = first + last
+    return (2 * first * last / total, (2 * (last / total) ** 2, 2 * (first / total) ** 2)) if total else (0.0, (0.0, 0.0))
 
 
 def _cut(one: _Estimate) -> dict[str, Any]:
-    return _within(_row(stats.linear(one.estimate, one.share, one.asked.picture, one.asked.asset)), one.most)
+    return _within(_row(stats.linear(one.estimate, one.share, one.asked.picture, one.asked.asset, seeds=[list(one.seeds.values())])), one.most)
 
 
 def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
@@ -578,7 +612,8 @@ def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
     if not np.array_equal(mine, others):
         lone = np.setxor1d(mine, others)
         raise ValueError(f"question {a.asked.names[lone[0]]!r} was asked of one of the two only ({len(lone)} of {len(np.union1d(mine, others))} were): compare the same questions")
-    return stats.linear(a.estimate - b.estimate, a.share[left] - b.share[right], a.asked.picture[left], a.asked.asset[left])
+    seeds = stats.contrast(a.seeds, b.seeds)
+    return stats.linear(a.estimate - b.estimate, a.share[left] - b.share[right], a.asked.picture[left], a.asked.asset[left], seeds=seeds)
 
 
 def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
@@ -678,22 +713,24 @@ def _always(probe: pd.DataFrame, **names: Any) -> dict[str, Any]:
 def _probed(judged: pd.DataFrame, bare: pd.DataFrame | None, **names: Any) -> dict[str, Any]:
     """The row of one model's probe; `bare` is what the base affirms of absent things, where it is compared with it."""
     seeds = [part for _, part in judged.groupby("seed", sort=False)]
-    more = {name: _mean([metrics.score(part, name)["value"] for part in seeds]) for name in metrics.PROBE[1:]}
+    more = {name: _of_seeds([metrics.score(part, name)["value"] for part in seeds]) for name in metrics.PROBE[1:]}
     absent = _by_question(_affirmed(judged))
-    share = _within(_row(stats.interval(absent["value"], absent["picture_id"], absent["asset"])), 100.0)
+    share = _within(_row(_mean(absent)), 100.0)
     more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
     return {**names, **_score(_by_question(judged)), **more, **_against(None if bare is None else stats.paired(absent, bare))}
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _of_seeds(values: Sequence[float | None]) -> float | None:
     return None if None in values else values[0] if len(values) == 1 else float(np.mean(values))
 
 
 def _by_question(judged: pd.DataFrame) -> pd.DataFrame:
-    """Judged answers of one model, a row per question: ``value`` and ``unparsed`` averaged over its seeds, which are counted."""
+    """Judged answers of one model, a row per question: ``value`` and ``unparsed`` averaged over its seeds, which are counted and stand apart as well."""
     judged = judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=judged["seed"].nunique())
     means = judged.groupby("example_id", sort=False, observed=True)[["value", "unparsed"]].mean()
-    return judged.drop_duplicates("example_id").assign(**{name: means[name].to_numpy() for name in means})
+    question, seed = (pd.factorize(judged[name])[0] for name in ("example_id", "seed"))
+    alone = _alone(judged["value"].to_numpy(), question, seed, judged["seed"].unique(), np.arange(len(means))) if seed.max(initial=0) else {}
+    return judged.drop_duplicates("example_id").assign(**{name: means[name].to_numpy() for name in means}, **alone)
 
 
 def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
@@ -749,12 +786,12 @@ def invented(predictions: Predictions, *, vocabularies: Mapping[str, Sequence[st
     bare = {key: pd.concat(several).drop_duplicates("example_id") for key, several in parts.items()}
     found = []
     for key, mine in made.items():
-        level = _within(_row(stats.interval(mine["value"], mine["picture_id"], mine["asset"])), 100.0)
+        level = _within(_row(_mean(mine)), 100.0)
         unparsed = mine["unparsed"].sum() if mine["seeds"].iloc[0] > 1 else int(mine["unparsed"].sum())
         row = {**dict(zip(["tested_on", *ARM, "steps"], key)), **level, "unparsed": unparsed, **_described(mine)}
         base = bare.get(key[:4])
         if base is not None and key[4] != "none":
-            quiet = _against(stats.paired(mine.assign(value=mine["silent"]), base.assign(value=base["silent"])))
+            quiet = _against(stats.paired(_instead(mine, value=mine["silent"]), _instead(base, value=base["silent"])))
             row |= {**_against(stats.paired(mine, base)), **{f"silent_{name}": value for name, value in quiet.items()}}
             row |= _broken(mine[mine["example_id"].isin(base.loc[(base["value"] == 0) & (base["silent"] == 0), "example_id"])])
         found.append(row)
@@ -806,8 +843,8 @@ def _of_all(part: pd.Series, whole: pd.Series, *clusters: pd.Series) -> stats.In
 
 def _broken(clean: pd.DataFrame) -> dict[str, Any]:
     """Of pictures that the base captions without an error: how many, and the shares that name what is not there, or nothing, where they are enough."""
-    enough, clusters = len(clean) >= LEAST_CLEAN, (clean["picture_id"], clean["asset"])
-    shares = {name: stats.interval(clean[column], *clusters) for name, column in (("broken", "value"), ("silenced", "silent"))} if enough else {}
+    enough = len(clean) >= LEAST_CLEAN
+    shares = {"broken": _mean(clean), "silenced": stats.interval(clean["silent"], clean["picture_id"], clean["asset"])} if enough else {}
     return {"clean": len(clean), "least_clean": LEAST_CLEAN, **_bounds(shares)}
 
 

@@ -466,7 +466,10 @@ def limits(facts: Facts) -> list[str]:
     made = _comparisons(facts)
     compared = f" The study makes {many(made, 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident." if made else ""
     tuned = [f"Every model was tuned for {steps} steps, whatever its method would have reached with more."] if steps else []
-    several = f"{number(len(seeds), 0)} seeds were run; answers are averaged over them, and the intervals do not hold their spread"
+    several = (
+        f"{number(len(seeds), 0)} seeds were run and their answers averaged. The spread between seeds is in the intervals of what is scored and of its differences; "
+        "it is not in those of perplexity, of answers that stay the same, and of captions' length, recall and silence, nor is that of a model run under one of them alone"
+    )
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else several + ".",
         *tuned,

@@ -1,9 +1,9 @@
-"""Intervals of means and of paired differences, robust to answers that share a picture or an asset."""
+"""Intervals of means and of paired differences, robust to answers that share a picture or an asset, with the spread between seeds where there are several."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations, zip_longest
 from math import sqrt
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.stats import t as student
 class Interval:
     """A mean with its bounds, in the unit of the values; bounds are None where one cluster leaves no spread to see.
 
-    ``n`` counts values, ``clusters`` the clusters of the coarsest way, on which the t quantile rests (minus one).
+    ``n`` counts values, ``clusters`` the clusters of the coarsest way, on which the t quantile rests (minus one), unless there is a spread between reruns.
     """
 
     mean: float
@@ -30,13 +30,48 @@ class Interval:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, strata: Iterable[Hashable] | None = None) -> Interval:
+RERUN = "value of seed "  # before a seed's name: a column of what its answers alone earned, beside ``value``, the mean over seeds
+Reruns = Mapping[str, float]  # an estimate made of each seed's answers alone, by the seed's name
+
+
+def reruns(frame: pd.DataFrame, strata: str | None = None) -> list[Reruns]:
+    """What each seed's answers alone add to the mean of ``value``, in each of the `strata` (a column; None: one stratum), whose models were tuned apart.
+
+    Only seeds that were run on all of a stratum are there; none where the frame has no columns `RERUN`.
+    """
+    columns = {name.removeprefix(RERUN): frame[name].to_numpy() for name in frame.columns if name.startswith(RERUN)}
+    if not columns:
+        return [{}]
+    groups = _codes(frame[strata]) if strata else np.zeros(len(frame), dtype=int)
+    rows = [groups == one for one in range(int(groups.max(initial=0)) + 1)]
+    return [{name: float(mean) / len(rows) for name, values in columns.items() if np.isfinite(mean := values[here].mean())} for here in rows]
+
+
+def contrast(a: Reruns, b: Reruns) -> list[list[float]]:
+    """By what a difference varies over seeds: lists of numbers, each of reruns of its own.
+
+    With the same seeds on both sides there is one, paired by seed. With other seeds on either side each varies for itself; a side with one
+    seed is taken as fixed, since nothing is known of its spread.
+    """
+    return [[a[seed] - b[seed] for seed in a]] if a.keys() == b.keys() else [list(a.values()), list(b.values())]
+
+
+def _spread(lists: Iterable[Sequence[float]]) -> list[tuple[float, int]]:
+    """Of each list of estimates by several reruns: the variance of their mean, and its degrees of freedom."""
+    return [(float(np.var(estimates, ddof=1)) / len(estimates), len(estimates) - 1) for estimates in lists if len(estimates) > 1]
+
+
+def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, strata: Iterable[Hashable] | None = None, seeds: Iterable[Sequence[float]] = ()) -> Interval:
     """The mean of `values` with a multi-way cluster-robust interval.
 
     Each of `clusters` names a cluster per value (none: every value its own). Variances add over the ways, minus those of the
     intersections (Cameron, Gelbach and Miller 2011), each with G / (G - 1); where a negative covariance makes the sum smaller
     than one of its ways, the largest way is taken. Bounds use the t quantile with the fewest clusters less one. With
     `strata` (a data set per value) the mean is that of the strata's means, each weighing the same.
+
+    Where values are means over several seeds, `seeds` are lists of what each seed alone adds to the mean, each list of models that were tuned apart
+    (the values of `reruns`). The variance of a list's mean is added, and the quantile is that of Satterthwaite's degrees of freedom (1946, "An
+    Approximate Distribution of Estimates of Variance Components"), so that the interval holds what as many other seeds would have given.
     Raises ValueError on no values, on a value that is not finite, on lengths that differ and on a level not within 0 and 1.
     """
     x = _numbers(values)
@@ -56,10 +91,10 @@ def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: floa
     means = np.bincount(groups, x) / sizes
     mean = float(means.mean())
     share = (x - means[groups]) / (sizes[groups] * len(sizes))  # what each value adds to the mean, centred
-    return _bounded(mean, share, ways, level)
+    return _bounded(mean, share, ways, level, _spread(seeds))
 
 
-def linear(estimate: float, share: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95) -> Interval:
+def linear(estimate: float, share: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, seeds: Iterable[Sequence[float]] = ()) -> Interval:
     """An estimate of several means with the multi-way cluster-robust interval of `interval`, by the delta method.
 
     `share` is what each value adds to the estimate's error: of a smooth function of means, its derivative by the value's mean, times the
@@ -69,7 +104,7 @@ def linear(estimate: float, share: Iterable[float], *clusters: Iterable[Hashable
     ways = [_codes(c) for c in clusters] or [np.arange(len(x))]
     if not len(x) or not np.isfinite(x).all() or any(len(w) != len(x) or (w < 0).any() for w in ways):
         raise ValueError(f"{len(x)} shares, of which {int(np.isfinite(x).sum())} are finite, with clusters of length {', '.join(str(len(w)) for w in ways)}: one of each for every value, none missing")
-    return _bounded(estimate, x, ways, level)
+    return _bounded(estimate, x, ways, level, _spread(seeds))
 
 
 def _numbers(values: Iterable[float]) -> np.ndarray:
@@ -86,8 +121,8 @@ def _codes(names: Iterable[Hashable]) -> np.ndarray:
     return pd.factorize(names if isinstance(names, np.ndarray | pd.Series) else pd.Series(list(names), dtype=object))[0]
 
 
-def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: float) -> Interval:
-    """The interval around `mean` of the sum of `share`, clustered in `ways`."""
+def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: float, spread: Sequence[tuple[float, int]] = ()) -> Interval:
+    """The interval around `mean` of the sum of `share`, clustered in `ways`, with the variances of `spread` and their degrees of freedom added."""
     fewest = min(int(w.max()) + 1 for w in ways)
     if fewest < 2:
         return Interval(mean, None, None, len(share), fewest)
@@ -95,12 +130,15 @@ def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: 
     total = sum(
         (-1) ** (size + 1) * _variance(share, list(subset)) for size in range(1, len(ways) + 1) for subset in combinations(ways, size)
     )
-    half = _quantile(level, fewest - 1) * sqrt(max(total, *each))
+    parts = [(max(total, *each), fewest - 1), *((variance, freedom) for variance, freedom in spread if variance > 0)]
+    whole = sum(variance for variance, _ in parts)
+    freedom = fewest - 1 if len(parts) == 1 else whole**2 / sum(variance**2 / freedom for variance, freedom in parts)
+    half = _quantile(level, freedom) * sqrt(whole)
     return Interval(mean, mean - half, mean + half, len(share), fewest)
 
 
 @lru_cache
-def _quantile(level: float, freedom: int) -> float:
+def _quantile(level: float, freedom: float) -> float:
     """Of Student's t, such that an interval of so many of it on either side has the level."""
     return float(student.ppf((1 + level) / 2, freedom))
 
@@ -119,7 +157,7 @@ def paired(
 ) -> Interval:
     """The mean of ``a.value - b.value`` over the same examples, with its cluster-robust interval.
 
-    Rows are joined by the column `on`, one to one. Raises ValueError naming the frame and an example where one occurs twice or is only
+    Rows are joined by the column `on`, one to one. Where either holds what several seeds had (`reruns`), their spread is in the interval (`contrast`). Raises ValueError naming the frame and an example where one occurs twice or is only
     in one of the two: a comparison on different questions is none.
     """
     left, right = _common(a[on], b[on])
@@ -127,8 +165,11 @@ def paired(
     ordered = right[places]
     if (ordered[1:] == ordered[:-1]).any() or not np.array_equal(np.sort(left), ordered):
         _refuse(a[on], b[on], left, right)
-    other = b["value"].to_numpy()[places[np.searchsorted(ordered, left)]]
-    return interval(a["value"].to_numpy() - other, *(a[c] for c in clusters), level=level, strata=a[strata] if strata else None)
+    there = b[[name for name in b.columns if name == "value" or name.startswith(RERUN)]].iloc[places[np.searchsorted(ordered, left)]]
+    there = there.assign(**{strata: a[strata].array}) if strata else there
+    sides = zip_longest(reruns(a, strata), reruns(there, strata), fillvalue={})  # a side without several seeds has one, empty
+    seeds = chain.from_iterable(contrast(mine, other) for mine, other in sides)
+    return interval(a["value"].to_numpy() - there["value"].to_numpy(), *(a[c] for c in clusters), level=level, strata=a[strata] if strata else None, seeds=seeds)
 
 
 def _refuse(a: pd.Series, b: pd.Series, left: np.ndarray, right: np.ndarray) -> None:
