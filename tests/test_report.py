@@ -329,6 +329,26 @@ def test_the_abstract_is_about_one_data_set(built: Path) -> None:
     assert "by that mean, " in said and "Most was lost by " in said and "likeliest choices" not in said, "what was kept is told; nothing was weighed here"
 
 
+def test_the_abstract_of_a_study_on_several_unseen_sets_is_about_all_of_them(built: Path) -> None:
+    facts = collected.read_facts("smoke")
+    common = {"group": "unseen", "connector": "frozen", "model": "pocket-mlp"}
+    earned = {("none", "science"): 22.0, ("none", "photos"): 16.0, ("lora", "science"): 31.0, ("lora", "photos"): 70.0, ("ia3", "science"): 30.0, ("ia3", "photos"): 78.0}
+    scores = [row(**common, method=method, dataset=name, mean=mean, metric="exact") for (method, name), mean in earned.items()]
+    means = [row(**common, method=method, mean=mean, datasets=2, metric="letter_or_name / vqa") for method, mean in (("none", 19.0), ("lora", 50.5), ("ia3", 54.0))]
+
+    def told(given: list[dict[str, Any]]) -> list[str]:
+        return findings.abstract({"main_results": {**facts["main_results"], "scores": given, "averages": means, "to_shuffled": []}})
+
+    said = told(scores)
+    assert said[0].startswith("On each of 2 unseen data sets the best mean is that of LoRA (connector frozen) with 31.0\u00a0%") and "(IA)³ (connector frozen) with 78.0\u00a0%" in said[0]
+    assert said[0].count("the untouched base: ") == 2 and len(said) == 2
+    assert [said[1].index(name) for name in ("(IA)³", "LoRA", "Untouched base")] == sorted(said[1].index(name) for name in ("(IA)³", "LoRA", "Untouched base"))
+    assert "54.0\u00a0%" in said[1] and said[1].startswith("Over 2 of them")
+    same = told([r for r in scores if r["method"] != "ia3"])[0]
+    assert same.count("LoRA") == 1 and "that of LoRA (connector frozen): 31.0" in same
+    assert findings.across({"main_results": {**facts["main_results"], "scores": [r for r in scores if r["dataset"] == "science"]}}) == []
+
+
 def test_the_abstract_tells_the_likeliest_choice_of_that_data_set_alone(built: Path) -> None:
     facts = collected.read_facts("smoke")
     weighed = [row(dataset=name, method="none", mean=mean, metric="likeliest", difference=None, control=None) for name, mean in (("scenes", 55.5), ("facts", 62.7), ("icons_choice", 27.2))]

@@ -509,12 +509,43 @@ def failed(facts: Facts) -> list[str]:
     return said
 
 
+def across(facts: Facts) -> list[str]:
+    """Of several data sets of the first one's group: the highest mean on each beside the base's, and the means over those that one average can hold; none of one set."""
+    main, sets = facts["main_results"], _sets(facts)
+    group = next((r["group"] for r in main["scores"] if sets and r["dataset"] == sets[0]), None)
+    names, values = list[str](), list[str]()
+    for dataset in sets:
+        mine = [r for r in main["scores"] if r["dataset"] == dataset and r["group"] == group]
+        tuned, base = ([r for r in mine if (r["method"] == "none") == bare] for bare in (False, True))
+        if tuned:
+            top = (min if _less_is_better(tuned[0]) else max)(tuned, key=lambda r: r["mean"])
+            names.append(arm(top))
+            values.append(f"{_share(top)} on {_place(top)}{f' (the untouched base: {_share(base[0])})' if base else ''}")
+    if len(names) < 2:
+        return []
+    best_of = f"{names[0]}: {listed(values)}" if len(set(names)) == 1 else listed(f"{name} with {value}" for name, value in zip(names, values, strict=True))
+    said = [f"On each of {many(len(names), f'{group} data set', f'{group} data sets')} the best mean is that of {best_of}."]
+    means = sorted((r for r in main["averages"] if r["group"] == group and r["datasets"] > 1), key=lambda r: -r["mean"])
+    if means:
+        said.append(f"Over {number(means[0]['datasets'], 0)} of them, each weighing the same, the means are those of {listed([f'{arm(r)} with {_share(_scaled(r))}' for r in means])}.")
+    return said
+
+
+def _scaled(row: Row) -> Row:
+    """A mean over data sets of several metrics, which all go from 0 to 100, as one in per cent."""
+    return {**row, "metric": "exact"} if " / " in row["metric"] else row
+
+
 @_by_model
 def abstract(facts: Facts) -> list[str]:
-    """What was found of the first data set, whether it was sight, and the probe's and the costs' first sentences; none where nothing was tuned."""
+    """What was found of the first data set, or of several like it, whether it was sight, and the probe's and the costs' first sentences; none where nothing was tuned."""
     if not _sets(facts):
         return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
+    if several := across(facts):
+        found = several + [said for said in to_shuffled(facts)[:1] if controls]
+        found += text_forgetting(facts)[1:] if facts.get("forgetting", {}).get("text") else []
+        return found + (cost(facts)[:1] if "cost" in facts else [])
     found = best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2] + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
     if facts.get("forgetting", {}).get("parts"):
         found += forgetting(facts, only=first)[:4]
