@@ -311,7 +311,7 @@ def text_forgetting(facts: Facts) -> list[str]:
     base, tuned = [r for r in rows if r["method"] == "none"], [r for r in rows if r["method"] != "none" and r["difference"] is not None]
     said = [f"The bare base has a perplexity of {number(base[0]['mean'])} on the fixed passages."] if base else []
     if tuned:
-        said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on them", "the bare base"))
+        said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on plain text", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
         said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'])}.")
     return said
