@@ -18,6 +18,7 @@ os.environ.update(  # before torch, transformers or pandas are imported by any t
     OMP_NUM_THREADS="1",
     MPLBACKEND="agg",
     JUPYTER_PLATFORM_DIRS="1",
+    PEFTLAB_BF16="1",  # tests of bf16 say the same on a processor without instructions for it
 )
 if os.environ.get("PEFTLAB_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

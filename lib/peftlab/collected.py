@@ -385,7 +385,7 @@ def _revisions(dataset: str) -> dict[str, Any]:
     return {"revisions": found} if found else {}
 
 
-PLURALS = {"commits": "commit", "dirty": "dirty", "python": "python", "systems": "system", "processors": "processor", "cores": "cores", "devices": "device"}
+PLURALS = {"commits": "commit", "dirty": "dirty", "python": "python", "systems": "system", "processors": "processor", "cores": "cores", "devices": "device", "products": "products"}
 
 
 def _values(values: Iterable[Any]) -> list[Any]:

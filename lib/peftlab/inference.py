@@ -61,7 +61,7 @@ def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad(), loading.autocast(run, device):
-        if run.precision != "bf16":
+        if loading.products(run.precision) != "bf16":
             yield
             return
         head, inside = loaded.model.get_output_embeddings(), loaded.model.get_submodule(loaded.towers.layer.partition(".{i}")[0].rpartition(".")[0])

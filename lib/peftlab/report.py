@@ -333,10 +333,11 @@ def _provenance_table(facts: Facts, label: Label) -> Table:
         return ", ".join("unknown" if v is None else str(v) for v in values)
 
     origins = facts["provenance"]
+    made = f", products in {listed(told)}" if (told := [x for x in origins.get("products", []) if x]) else ""  # a study made before they were told has none
     state = {(False,): "committed", (True,): "uncommitted changes"}.get(tuple(origins["dirty"]), "partly unknown or with uncommitted changes")
     rows: list[tuple[str | Cell, ...]] = [
         ("Commit", Cell(listed([c and c[:12] for c in origins["commits"]]), f"library, notebooks and lock file: {state}")),
-        ("Machine", Cell(listed(origins["processors"]), f"{listed(origins['cores'])} cores, {listed(origins['systems'])}; computed on {listed(origins['devices'])}")),
+        ("Machine", Cell(listed(origins["processors"]), f"{listed(origins['cores'])} cores, {listed(origins['systems'])}; computed on {listed(origins['devices'])}{made}")),
         ("Begun", str(origins["started"])),
         ("Protocol", listed(origins["protocol"])),
         ("Packages", f"Python {listed(origins['python'])}; " + ", ".join(f"{n} {listed([x for x in v if x])}" for n, v in origins["packages"].items())),

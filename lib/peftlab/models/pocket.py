@@ -197,11 +197,9 @@ def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
 
     Parameters are cast and buffers are not: rounded to bf16, the rotary frequencies would misplace tokens.
     """
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     model = loaded.model
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    model.model.vision_tower.float().feature_dtype = dtype
+    held = loading.cast(model, precision)
+    model.model.vision_tower.float().feature_dtype = held
     loading.quantise(model, loaded.towers, quantisation)
     loading.contiguous(model.lm_head)
     device = "cuda" if torch.cuda.is_available() else "cpu"
