@@ -5,7 +5,7 @@ import time
 import torch
 
 from bench.pairs import Pair, in_turn
-from peftlab import datasets, inference, methods, models
+from peftlab import datasets, inference, loading, methods, models
 from peftlab.run import Run
 
 QUESTIONS, ALONE, ROUNDS = 500, 50, 3
@@ -28,7 +28,7 @@ def measure() -> list[Pair]:
         start, answers = time.perf_counter(), []
         for example in asked[:ALONE]:
             inputs = {name: tensor.to(device) for name, tensor in loaded.inputs(example.image, example.question).items()}
-            with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            with torch.no_grad(), loading.autocast(run, device):
                 out = model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=loaded.end, pad_token_id=loaded.pad)
             answers.append(loaded.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
         said["alone"] = answers

@@ -1,13 +1,15 @@
 """What a training step costs beside the least it could: forward and backward through the frozen model, and the products alone. On a GPU where there is one."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import torch
 from torch import nn
 
 from bench.pairs import Pair, in_turn
-from peftlab import datasets, features, methods, models, training
+from peftlab import datasets, features, loading, methods, models, training
 from peftlab.models import Loaded
 from peftlab.run import Run
 
@@ -31,22 +33,33 @@ def measure() -> list[Pair]:
         pairs.append(Pair(f"a step of {name}", ours, peer, "forward and backward of the frozen model", note="aim: at least 0.71 (1.4 times the frozen)"))
         pairs.append(Pair(f"a step of {name}", ours, [floor] * ROUNDS, "the products alone at the measured rate", note="aim: at least 0.40 (2.5 times the floor)"))
         if name == "lora":
+            if loading.products("bf16") == "fp32":
+                pairs.append(_without_bf16(model, pictures, batches, run))
             plain = plain_lora(models.load(run), run)
             ours, peer = in_turn(stepping(model, pictures, batches), stepping(plain, pictures, batches, whole=True), rounds=ROUNDS)
             pairs.append(Pair("a step of lora", ours, peer, "peft's LoRA on the same linears, logits everywhere"))
     return pairs
 
 
-def stepping(model: nn.Module, pictures: features.Features, batches: list[list[training._Item]], *, whole: bool = False) -> Callable[[], float]:
-    """Measures the mean seconds of an optimiser's step over the batches; `whole` computes logits at every position."""
+def _without_bf16(model: nn.Module, pictures: features.Features, batches: list[list[training._Item]], run: Run) -> Pair:
+    """Products in fp32, as here, beside products in bf16 on a processor that has no instructions for it."""
+    with mock.patch.dict(os.environ, PEFTLAB_BF16="1"):
+        forced = methods.attach(models.load(run), run)
+    ours, peer = in_turn(stepping(model, pictures, batches[:2]), stepping(forced, pictures, batches[:2], bf16=True), rounds=2)
+    return Pair("a step of lora, products in fp32", ours, peer, "in bf16, for which the processor has no instructions")
+
+
+def stepping(model: nn.Module, pictures: features.Features, batches: list[list[training._Item]], *, whole: bool = False, bf16: bool | None = None) -> Callable[[], float]:
+    """Measures the mean seconds of an optimiser's step over the batches; `whole` computes logits at every position, `bf16` products so (None: where it is worth it)."""
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     device = next(model.parameters()).device
+    fast = loading.products("bf16") == "bf16" if bf16 is None else bf16
 
     def seconds() -> float:
         model.train()
         start = clock(device)
         for batch in batches:
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
                 loss = _everywhere(model, batch, pictures) if whole else training._loss(model, batch, pictures, device)
             loss.backward()
             optimiser.step()
@@ -80,7 +93,7 @@ def _through(loaded: Loaded, pictures: features.Features, batches: list[list[tra
     def seconds() -> float:
         start = clock(device)
         for batch in batches:
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with loading.autocast(Run(), device):
                 training._loss(model, batch, pictures, device).backward()
         return (clock(device) - start) / len(batches)
 
@@ -101,7 +114,8 @@ def _floor(loaded: Loaded, batches: list[list[training._Item]]) -> float:
     tokens = sum(len(batch) * max(len(item.ids) for item in batch) for batch in batches) / len(batches)
     blocks = loaded.towers.layer.partition(".{i}")[0]
     weights = sum(p.numel() for name, p in loaded.model.named_parameters() if name.startswith(blocks) and p.ndim == 2)
-    a, b = (torch.randn(shape, device=loaded.model.device).bfloat16() for shape in ((int(tokens), 576), (576, 1536)))
+    kind = loading.DTYPES[loading.products("bf16")]
+    a, b = (torch.randn(shape, device=loaded.model.device, dtype=kind) for shape in ((int(tokens), 576), (576, 1536)))
     rate = max(_rates(a, b))
     return 2 * 2 * weights * tokens / rate
 
