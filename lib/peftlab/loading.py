@@ -95,8 +95,10 @@ def products(precision: str) -> str:
 
 
 def _bf16_here() -> bool:
+    if torch.cuda.is_available():
+        return True
     here = torch.cpu.get_capabilities()
-    return torch.cuda.is_available() or here.get("architecture") != "x86_64" or any(here.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return here.get("architecture") != "x86_64" or any(here.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def cast(model: nn.Module, precision: str) -> torch.dtype:
