@@ -347,6 +347,8 @@ def test_the_abstract_of_a_study_on_several_unseen_sets_is_about_all_of_them(bui
     same = told([r for r in scores if r["method"] != "ia3"])[0]
     assert same.count("LoRA") == 1 and "that of LoRA (connector frozen): 31.0" in same
     assert findings.across({"main_results": {**facts["main_results"], "scores": [r for r in scores if r["dataset"] == "science"]}}) == []
+    whole = findings.abstract({**facts, "main_results": {**facts["main_results"], "scores": scores, "averages": means, "to_shuffled": []}})
+    assert whole[:2] == said and findings.hallucination(facts)[0] in whole and findings.cost(facts)[0] in whole, "the probe and the cost are told all the same"
 
 
 def test_the_abstract_tells_the_likeliest_choice_of_that_data_set_alone(built: Path) -> None:

@@ -163,7 +163,7 @@ def _alone(value: np.ndarray, question: np.ndarray, seed: np.ndarray, names: Ite
 
 def _instead(cell: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     """A cell with other values, of which no seed is known apart."""
-    return cell[[name for name in cell.columns if not name.startswith(stats.RERUN)]].assign(**columns)
+    return cell.drop(columns=stats.alone(cell)).assign(**columns)
 
 
 def _mean(cell: pd.DataFrame, strata: str | None = None) -> stats.Interval:
@@ -529,7 +529,7 @@ def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tup
     merged, places = once.average(chosen, by)
     if places:
         columns = [merged[name].cat.codes.to_numpy() for name in ("question_id", "picture_id", "asset")] + [merged["value"].to_numpy()]
-        several = merged[[name for name in merged.columns if name.startswith(stats.RERUN)]]
+        several = merged[stats.alone(merged)]
         named, metric = merged["question_id"].cat.categories, merged["metric"].astype(object).to_numpy()
         for key, place in places.items():
             yield key, _Asked(*(column[place] for column in columns), metric[place.start], named, dict(*stats.reruns(several.iloc[place])))

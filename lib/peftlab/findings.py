@@ -542,13 +542,14 @@ def abstract(facts: Facts) -> list[str]:
     if not _sets(facts):
         return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
-    if several := across(facts):
-        found = several + [said for said in to_shuffled(facts)[:1] if controls]
-        found += text_forgetting(facts)[1:] if facts.get("forgetting", {}).get("text") else []
-        return found + (cost(facts)[:1] if "cost" in facts else [])
-    found = best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2] + [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
-    if facts.get("forgetting", {}).get("parts"):
+    several = across(facts)
+    found = several or best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2]
+    found += [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    kept = facts.get("forgetting", {})
+    if kept.get("parts"):
         found += forgetting(facts, only=first)[:4]
+    elif several and kept.get("text"):
+        found += text_forgetting(facts)[1:]
     if "hallucination" in facts:
         found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)
     return found + (cost(facts)[:1] if "cost" in facts else [])

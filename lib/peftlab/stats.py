@@ -34,12 +34,17 @@ RERUN = "value of seed "  # before a seed's name: a column of what its answers a
 Reruns = Mapping[str, float]  # an estimate made of each seed's answers alone, by the seed's name
 
 
+def alone(frame: pd.DataFrame) -> list[str]:
+    """The columns `RERUN` of a frame; none where it holds one seed."""
+    return [name for name in frame.columns if name.startswith(RERUN)]
+
+
 def reruns(frame: pd.DataFrame, strata: str | None = None) -> list[Reruns]:
     """What each seed's answers alone add to the mean of ``value``, in each of the `strata` (a column; None: one stratum), whose models were tuned apart.
 
     Only seeds that were run on all of a stratum are there; none where the frame has no columns `RERUN`.
     """
-    columns = {name.removeprefix(RERUN): frame[name].to_numpy() for name in frame.columns if name.startswith(RERUN)}
+    columns = {name.removeprefix(RERUN): frame[name].to_numpy() for name in alone(frame)}
     if not columns:
         return [{}]
     groups = _codes(frame[strata]) if strata else np.zeros(len(frame), dtype=int)
@@ -165,7 +170,7 @@ def paired(
     ordered = right[places]
     if (ordered[1:] == ordered[:-1]).any() or not np.array_equal(np.sort(left), ordered):
         _refuse(a[on], b[on], left, right)
-    there = b[[name for name in b.columns if name == "value" or name.startswith(RERUN)]].iloc[places[np.searchsorted(ordered, left)]]
+    there = b[["value", *alone(b)]].iloc[places[np.searchsorted(ordered, left)]]
     there = there.assign(**{strata: a[strata].array}) if strata else there
     sides = zip_longest(reruns(a, strata), reruns(there, strata), fillvalue={})  # a side without several seeds has one, empty
     seeds = chain.from_iterable(contrast(mine, other) for mine, other in sides)
