@@ -351,7 +351,9 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(small_disk: list[str], tm
     grid.write_text(GRID)
     done = on(small_disk, f"mount -o remount,ro $PEFTLAB_WORK && $PEFTLAB run {grid} --plain --workers 2; echo \"ended: $?\"; $PEFTLAB status {grid}")
     assert "ended: 1" in done.stdout and "interrupted: 2 runs" in done.stdout, done.stdout + done.stderr
-    assert done.stderr.count("peftlab run: [Errno 30] Read-only file system") == 2 and "what was finished stays" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    said = done.stderr.count("peftlab run: [Errno 30] Read-only file system")
+    assert said in (1, 2), f"the first of the two processes says so, and the second where the first's end does not end it before: {done.stderr}"
+    assert "what was finished stays" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_a_loss_that_is_no_number_is_recorded_and_the_others_go_on(tiny_data: Path) -> None:
