@@ -676,6 +676,16 @@ def test_what_is_kept_by_the_likeliest_option_is_what_is_known(kept: SimpleNames
     assert estimates.forgetting(rows).set_index(["method", "connector", "part"]).loc[("lora", "tuned", "scenes"), "mean"] == 0
 
 
+def test_answers_that_were_not_weighed_are_none_of_the_likeliest(published: collected.Results) -> None:
+    """Beside others they are as though they were not there, and they are not copied."""
+    rows = published.predictions
+    there = (rows["likeliest"] >= 0).to_numpy()
+    both, alone = estimates.by_likelihood(rows), estimates.by_likelihood(rows[there])
+    assert 0 < there.sum() < len(rows) == len(both.rows) and both.tested_on == alone.tested_on == set(rows["tested_on"][there])
+    pd.testing.assert_frame_equal(estimates.scores(both), estimates.scores(alone))
+    assert "presence" not in both.tested_on and np.shares_memory(both.rows["run"].array.codes, rows["run"].array.codes)
+
+
 def test_without_likelihoods_there_is_no_likeliest_choice(answers: pd.DataFrame) -> None:
     assert estimates.by_likelihood(answers) is None and estimates.likeliest(answers).empty
 

@@ -1,6 +1,7 @@
 """The table of a study's answers: written as its stages come, read back at a few bytes a row."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -41,6 +42,8 @@ class Writer:
     def __init__(self, file: Path) -> None:
         self.file, self.waiting, self.rows = file, list[tuple[pa.Table, dict[str, Any]]](), 0
         self._writer: pq.ParquetWriter | None = None
+        self._beside = ThreadPoolExecutor(1)  # a row group is encoded while the next is judged
+        self._written: Future[None] | None = None
 
     def add(self, judged: pa.Table, about: dict[str, Any]) -> None:
         """Add a stage's judged answers and what is said of each of them: run, stage, every axis, data set, origin.
@@ -68,12 +71,20 @@ class Writer:
             else:
                 columns.append(rows[part.name] if part.name in rows.column_names else pa.nulls(len(rows), part.type))
         self._writer = self._writer or pq.ParquetWriter(self.file, SCHEMA, compression="zstd")
-        self._writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=len(rows))
+        self._settle()
+        self._written = self._beside.submit(self._writer.write_table, pa.table(columns, schema=SCHEMA), row_group_size=len(rows))
         self.waiting, self.rows = [], 0
+
+    def _settle(self) -> None:
+        """Wait for the row group that is being written, and raise what went wrong there."""
+        if self._written:
+            self._written.result()
 
     def close(self) -> None:
         """Write the rest; where no answer was added there is no file."""
-        self.flush()
+        with self._beside:
+            self.flush()
+            self._settle()
         if self._writer:
             self._writer.close()
 
@@ -101,7 +112,9 @@ def read(file: Path) -> pd.DataFrame:
     """
     kinds = pq.read_schema(file)
     with pq.ParquetFile(file, read_dictionary=[part.name for part in kinds if _is_text(part.type)]) as source:
-        columns: dict[str, Any] = {part.name: _column(source, part) for part in kinds if not pa.types.is_list(part.type)}
+        scalars = [part for part in kinds if not pa.types.is_list(part.type)]
+        columns: dict[str, Any] = {part.name: _constant(source.metadata, part) if part.name != "value" else None for part in scalars}
+        columns |= {part.name: _column(source, part) for part in scalars if columns[part.name] is None}
         sets = [name for name in SETS if name in columns]
         known = pd.Index(dict.fromkeys(level for name in sets for level in columns[name].categories))
         columns |= {name: columns[name].set_categories(known) for name in sets}
@@ -132,6 +145,21 @@ def greatest(lists: pa.ChunkedArray) -> np.ndarray:
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _constant(about: pq.FileMetaData, part: pa.Field) -> pd.Categorical | None:
+    """A column of scalars that has one level in every row, as the file's own statistics say without its being read; None where it has not, or they do not say."""
+    place = next(i for i in range(about.num_columns) if about.schema.column(i).path == part.name)
+    levels = set()
+    for i in range(about.num_row_groups):
+        said = about.row_group(i).column(place).statistics
+        if said is None or not said.has_min_max or not said.has_null_count or said.null_count:
+            return None
+        levels |= {said.min, said.max}
+        if len(levels) > 1:
+            return None
+    text = _is_text(part.type)
+    return pd.Categorical.from_codes(np.zeros(about.num_rows, dtype=np.int8), pd.Index(list(levels), dtype="str" if text else None), ordered=not text) if levels else None
 
 
 def _column(source: pq.ParquetFile, part: pa.Field) -> Any:
@@ -165,8 +193,21 @@ def _lists(source: pq.ParquetFile, names: list[str], places: np.ndarray, first: 
 def questions(tested_on: pd.Categorical, example_id: pd.Categorical) -> tuple[np.ndarray, np.ndarray]:
     """The number of each row's question, in the order in which questions first occur, and the first row of each."""
     both = tested_on.codes.astype(np.int64) * len(example_id.categories) + example_id.codes
-    places = pd.factorize(both)[0].astype(np.int32)
-    return places, first_rows(places)
+    return numbered(both, len(tested_on.categories) * len(example_id.categories))
+
+
+def numbered(codes: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each different code, from zero in the order in which they first occur, at each row, and the first row of each; codes are from 0 to below `most`."""
+    if most > len(codes) + 1000:  # a table of all that a code could be would be longer than the rows
+        numbers = pd.factorize(codes)[0].astype(np.int32)
+        return numbers, first_rows(numbers)
+    row = np.full(most, -1, dtype=np.int64)
+    row[codes[::-1]] = np.arange(len(codes))[::-1]
+    there = np.flatnonzero(row >= 0)
+    there = there[np.argsort(row[there])]
+    number = np.empty(most, dtype=np.int32)
+    number[there] = np.arange(len(there))
+    return number[codes], row[there]
 
 
 def first_rows(places: np.ndarray) -> np.ndarray:

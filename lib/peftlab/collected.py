@@ -40,7 +40,7 @@ class Scorer(Protocol):
 T, U = TypeVar("T"), TypeVar("U")
 Guess = Callable[[Sequence[records.Words], Sequence[records.Words]], list[str]]  # given as `Scorer` is
 SAID = ("response", "likelihoods")  # what of an answer is the model's; all else is its question's
-TOGETHER = 500  # stages that are read and judged at once
+TOGETHER = 2000  # stages that are read and judged at once
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 
 

@@ -26,9 +26,17 @@ class Averaged:
     takes either; several that are given one of these share the work.
     """
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self.rows = rows
+    def __init__(self, rows: pd.DataFrame, *, of: np.ndarray | None = None, questions: tuple[np.ndarray, pd.DataFrame] | None = None) -> None:
+        """`of` is a truth value for each row, whether it counts (None: all do); `questions` are those of the same rows, where they are known."""
+        self.rows, self._of = rows, of
         self._found: dict[tuple[Hashable, ...], Cells] = {}
+        if questions is not None:
+            self.questions = questions
+
+    @property
+    def tested_on(self) -> set[str]:
+        """The data sets and probes that the rows are answers to."""
+        return set((self.rows["tested_on"] if self._of is None else self.rows["tested_on"][self._of]).unique())
 
     def cells(self, stage: str = "evaluate", **levels: str) -> Cells:
         """See `cells`."""
@@ -57,29 +65,30 @@ class Averaged:
         Averaged are the value, whether the answer is unparsed, and the columns of numbers in `also`. Where a cell has several seeds, a column for each
         says what it alone earned (`stats.reruns`). A cell has one level of each of `by`; cells, and the questions of one, are in the order in which they first occur. Raises ValueError where the rows of a cell are no one comparison.
         """
-        places = np.flatnonzero(chosen)
+        places = np.flatnonzero(chosen if self._of is None else chosen & self._of)
         if not len(places):
             return self.questions[1].iloc[:0], {}
-        rows = self.rows[list(dict.fromkeys([*by, *self.rows.columns.intersection(HELD, sort=False), "seed", "metric", "value", "outcome", *also]))].iloc[places]
-        cell, first = _grouped(rows, by)
-        keys = [tuple(key) for key in rows[list(by)].iloc[first].astype(object).itertuples(index=False)]
+        rows = self.rows  # of a large study: one column of the chosen rows is taken at a time, and none is kept
+        cell, first = _grouped(rows, by, places)
+        keys = [tuple(key) for key in rows[list(by)].iloc[places[first]].astype(object).itertuples(index=False)]
         named = [" / ".join(map(str, key)) for key in keys]
-        _refuse_mixed(rows, cell, first, named)
+        _refuse_mixed(rows, cell, first, named, places)
         numbers, own = self.questions
-        one = pd.factorize(cell * len(own) + numbers[places])[0]  # a question of a cell
-        seed, start, asked = pd.factorize(_codes(rows["seed"]))[0], answers.first_rows(one), np.bincount(one)
+        one, start = answers.numbered(cell.astype(np.int64) * len(own) + numbers[places], len(keys) * len(own))  # a question of a cell
+        seed, of_seed = _grouped(rows, ["seed"], places)
+        asked, of = np.bincount(one), cell[start]
         met, seeds = _seeds(one, seed), _seeds(cell, seed)
-        of = cell[start]
         if (met < asked).any():
             raise ValueError(f"{named[of[met < asked][0]]} has a question twice for one seed: a study asks each once")
         if (asked != seeds[of]).any():
             raise ValueError(f"{named[of[asked != seeds[of]][0]]} asks some questions of some seeds only: use one test_size for the whole study")
         order = np.argsort(of, kind="stable")
-        means = {name: np.bincount(one, rows[name].to_numpy()) for name in ("value", *also)} | {"unparsed": np.bincount(one, (rows["outcome"] == "unparsed").to_numpy())}
+        columns = {name: rows[name].to_numpy() for name in ("value", *also)} | {"unparsed": (rows["outcome"] == "unparsed").to_numpy()}
+        means = {name: (np.bincount(one, column[places]) / asked)[order] for name, column in columns.items()}
         merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
-        merged = merged.assign(metric=rows["metric"].iloc[start[order]].array, **{n: (total / asked)[order] for n, total in means.items()}, seeds=seeds[of[order]])
+        merged = merged.assign(metric=rows["metric"].iloc[places[start[order]]].array, **means, seeds=seeds[of[order]])
         if seeds.max() > 1:
-            merged = merged.assign(**_alone(rows["value"].to_numpy(), one, seed, rows["seed"].iloc[answers.first_rows(seed)], order))
+            merged = merged.assign(**_alone(columns["value"][places], one, seed, rows["seed"].iloc[places[of_seed]], order))
         ends = np.cumsum(np.bincount(of))
         return merged, {key: slice(end - size, end) for key, end, size in zip(keys, ends, np.diff(ends, prepend=0), strict=True)}
 
@@ -116,31 +125,39 @@ def _same(a: pd.Series, b: pd.Series) -> np.ndarray:
     """Which rows have the same level in two columns of names."""
     if not all(isinstance(c.dtype, pd.CategoricalDtype) for c in (a, b)):
         return (a.astype(object) == b.astype(object)).to_numpy()
-    return a.cat.codes.to_numpy() == np.append(a.cat.categories.get_indexer(b.cat.categories), -2)[b.cat.codes.to_numpy()]
+    return a.array.codes == np.append(a.cat.categories.get_indexer(b.cat.categories), -2)[b.array.codes]
 
 
 def _codes(values: pd.Series) -> np.ndarray:
     """A whole number for each different value; -1 where there is none."""
-    return values.cat.codes.to_numpy() if isinstance(values.dtype, pd.CategoricalDtype) else pd.factorize(values)[0]
+    return values.array.codes if isinstance(values.dtype, pd.CategoricalDtype) else pd.factorize(values)[0]
 
 
-def _grouped(rows: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The number of each row's group by columns `by`, in the order in which groups first occur, and the first row of each."""
-    found = np.zeros(len(rows), dtype=np.int64)
+def _grouped(rows: pd.DataFrame, by: Sequence[str], places: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each row's group by columns `by`, in the order in which groups first occur, and the first row of each; of the rows at `places` alone, where they are given."""
+    found, groups = np.zeros(len(rows) if places is None else len(places), dtype=np.int32), 1
+    first = np.zeros(min(len(found), 1), dtype=np.int64)
     for name in by:
         codes = _codes(rows[name])
-        found = pd.factorize(found * (int(codes.max(initial=-1)) + 2) + codes + 1)[0]
-    return found, answers.first_rows(found)
+        levels = int(codes.max(initial=-1)) + 2
+        if levels > 2 or (codes < 0).any():
+            found, first = answers.numbered(found.astype(np.int64) * levels + (codes if places is None else codes[places]) + 1, groups * levels)
+            groups = len(first)
+    return found, first
 
 
-def _refuse_mixed(rows: pd.DataFrame, cell: np.ndarray, first: np.ndarray, named: Sequence[str]) -> None:
+def _refuse_mixed(rows: pd.DataFrame, cell: np.ndarray, first: np.ndarray, named: Sequence[str], places: np.ndarray | None = None) -> None:
     """Raise ValueError where the rows of a cell have several levels of an axis of `HELD`; `cell` and `first` as `_grouped` gives them, `named` the cells."""
     for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
         codes = _codes(rows[axis])
-        other = codes != codes[first][cell]
+        if codes.min() == codes.max():
+            continue
+        mine = codes if places is None else codes[places]
+        other = mine != mine[first][cell]
         if other.any():
             mixed = cell[other].min()
-            raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, rows[axis][cell == mixed].drop_duplicates()))}: one table compares one level of it")
+            levels = (rows[axis] if places is None else rows[axis].iloc[places])[cell == mixed].drop_duplicates()
+            raise ValueError(f"{named[mixed]} mixes {axis} {', '.join(map(str, levels))}: one table compares one level of it")
 
 
 def _seeds(group: np.ndarray, seed: np.ndarray) -> np.ndarray:
@@ -439,15 +456,18 @@ def by_likelihood(predictions: Predictions) -> Averaged | None:
     rows = _rows(predictions)
     if "likeliest" not in rows or not (chosen := (rows["likeliest"] >= 0).to_numpy()).any():
         return None
-    numbers, own = _once(predictions).questions
+    once = _once(predictions)
+    numbers, own = once.questions
     own = own.assign(choices=[choices or (options if isinstance(options, tuple) else ()) for choices, options in zip(own["choices"], own["options"], strict=True)])
     sizes = own["choices"].map(len).to_numpy()
     ends = np.cumsum(sizes)
     named = [np.eye(size)[place] for size in sizes for place in range(size)]  # each option of each question, taken for the likeliest
     each = pd.DataFrame(own[["choices", "answers", "template"]].iloc[np.repeat(np.arange(len(own)), sizes)]).assign(example_id=range(len(named)), response="", likelihoods=named)
     earned = metrics.judge(each, "likeliest")["value"].to_numpy()
-    mine = rows[chosen]
-    return Averaged(mine.assign(value=earned[(ends - sizes)[numbers[chosen]] + mine["likeliest"]], metric="likeliest", outcome="right"))  # none is unparsed
+    value = np.where(chosen, earned[np.where(chosen, (ends - sizes)[numbers] + rows["likeliest"].to_numpy(), 0)], np.nan)
+    known = {"metric": "likeliest", "outcome": "right"}  # none is unparsed
+    constant = {name: pd.Categorical.from_codes(np.zeros(len(rows), dtype=np.int8), pd.Index([level])) for name, level in known.items()}
+    return Averaged(rows.assign(value=value, **constant), of=chosen, questions=once.questions)
 
 
 def likeliest(predictions: Predictions) -> pd.DataFrame:
@@ -491,7 +511,7 @@ def forgetting(predictions: Predictions, *, sources: Sequence[str] | None = None
     """
     once = _once(predictions)
     for name in sources or ():
-        if datasets.card(name).name not in set(once.rows["tested_on"].unique()):
+        if datasets.card(name).name not in once.tested_on:
             raise ValueError(f"A_S is to be over {name}, on which no model of this study was tested: `sources` in the grid names sets that are a test_dataset of it")
     right, none = _is(once.rows, stage="evaluate", test_pictures="true", train_pictures="true"), _is(once.rows, method="none")
     bare: dict[tuple[str, ...], list[_Asked]] = {}
@@ -581,7 +601,8 @@ def _mean_of(asked: dict[str, _Asked], sets: list[str], how: str) -> _Estimate:
     means = [one.value.mean() for one in parts]
     estimate, slopes = _function(means, how)
     common = [seed for seed in parts[0].seeds if all(seed in one.seeds for one in parts)]  # one model a seed, asked about all the sets
-    seeds = {seed: float(_function([one.seeds[seed] for one in parts], how)[0]) for seed in common}
+    alone = np.array([[one.seeds[seed] for seed in common] for one in parts])  # (sets, seeds)
+    seeds = dict(zip(common, np.broadcast_to(_function(alone, how)[0], len(common)).tolist(), strict=True)) if common else {}
     shares = []
     for i, (one, mean) in enumerate(zip(parts, means, strict=True)):
         slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
@@ -590,15 +611,16 @@ def _mean_of(asked: dict[str, _Asked], sets: list[str], how: str) -> _Estimate:
     return _Estimate(float(estimate), np.concatenate(shares), _Asked(*columns, parts[0].metric, parts[0].names, {}), _most(one.metric for one in parts), seeds)
 
 
-def _function(means: Sequence[float], how: str) -> tuple[float, tuple[float, float] | None]:
-    """What `_mean_of` makes of the sets' means, and of H and O how it changes with the first part and with the last."""
+def _function(means: Sequence[float] | np.ndarray, how: str) -> tuple[Any, tuple[Any, Any] | None]:
+    """What `_mean_of` makes of the sets' means, (sets,) or (sets, seeds), and of H and O how it changes with the first part and with the last."""
     if how not in ("H", "O"):
-        return float(np.mean(means)), None
-    first, last = (float(np.mean(means[:-1])) if len(means) > 1 else means[0]), means[-1]
+        return np.mean(means, axis=0), None
+    first, last = np.mean(means[:-1], axis=0) if len(means) > 1 else means[0], means[-1]
     if how == "O":
         return (first + last) / 2, (0.5, 0.5)
-    total = first + last
-    return (2 * first * last / total, (2 * (last / total) ** 2, 2 * (first / total) ** 2)) if total else (0.0, (0.0, 0.0))
+    total = np.asarray(first + last)
+    some = np.where(total == 0, 1, total)  # of nothing the harmonic mean is nothing, and both slopes
+    return 2 * first * last / some, (2 * (last / some) ** 2, 2 * (first / some) ** 2)
 
 
 def _cut(one: _Estimate) -> dict[str, Any]:

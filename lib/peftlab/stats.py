@@ -2,13 +2,12 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, combinations, zip_longest
 from math import sqrt
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -119,11 +118,20 @@ def _numbers(values: Iterable[float]) -> np.ndarray:
 def _codes(names: Iterable[Hashable]) -> np.ndarray:
     """A whole number from zero for each different name, without gaps; -1 for all where one is missing. No name of a category is read."""
     if isinstance(names, pd.Series) and isinstance(names.dtype, pd.CategoricalDtype):
-        codes = names.cat.codes.to_numpy()
-        return np.unique(codes, return_inverse=True)[1] if not len(codes) or codes.min() >= 0 else np.full(len(codes), -1)
+        codes = names.array.codes
+        return _without_gaps(codes) if not len(codes) or codes.min() >= 0 else np.full(len(codes), -1)
     if isinstance(names, np.ndarray) and names.dtype.kind in "iu":
-        return np.unique(names, return_inverse=True)[1]
+        return _without_gaps(names)
     return pd.factorize(names if isinstance(names, np.ndarray | pd.Series) else pd.Series(list(names), dtype=object))[0]
+
+
+def _without_gaps(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers, renumbered from zero in their own order."""
+    if not len(numbers) or numbers.min() < 0 or (most := int(numbers.max())) > 100 * len(numbers):
+        return np.unique(numbers, return_inverse=True)[1]
+    there = np.zeros(most + 1, dtype=np.int64)
+    there[numbers] = 1
+    return (np.cumsum(there) - 1)[numbers]
 
 
 def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: float, spread: Sequence[tuple[float, int]] = ()) -> Interval:
@@ -142,17 +150,16 @@ def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: 
     return Interval(mean, mean - half, mean + half, len(share), fewest)
 
 
-@lru_cache
 def _quantile(level: float, freedom: float) -> float:
     """Of Student's t, such that an interval of so many of it on either side has the level."""
-    return float(student.ppf((1 + level) / 2, freedom))
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:
     """Of the sum of `share`, one-way clustered by the intersection of `ways` (codes from zero), with the factor G / (G - 1)."""
     cluster = ways[0]
     for way in ways[1:]:  # renumbered after each way, so that the product stays below the square of the number of values
-        cluster = np.unique(cluster.astype(np.int64) * (int(way.max()) + 1) + way, return_inverse=True)[1]
+        cluster = _without_gaps(cluster.astype(np.int64) * (int(way.max()) + 1) + way)
     sums = np.bincount(cluster, share)
     return float((sums**2).sum() * len(sums) / (len(sums) - 1)) if len(sums) > 1 else 0.0
 
@@ -192,6 +199,6 @@ def _refuse(a: pd.Series, b: pd.Series, left: np.ndarray, right: np.ndarray) -> 
 def _common(a: pd.Series, b: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the names in two columns, the same name the same code."""
     if isinstance(a.dtype, pd.CategoricalDtype) and a.dtype == b.dtype:
-        return a.cat.codes.to_numpy(), b.cat.codes.to_numpy()
+        return a.array.codes, b.array.codes
     codes = pd.factorize(pd.concat([a.astype(object), b.astype(object)]))[0]
     return codes[: len(a)], codes[len(a) :]
