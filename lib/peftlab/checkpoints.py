@@ -53,8 +53,7 @@ def load(file: Path, model: nn.Module, optimiser: Any, companion: methods.Compan
             p.copy_(parts["model"][name])
     for key, tensor in parts["optimiser"].items():
         moment, _, name = key.partition("/")
-        p = trained[name]
-        optimiser.state[p][moment] = tensor if moment == "step" else tensor.to(p.device)
+        optimiser.state[trained[name]][moment] = tensor.to(trained[name].device)
     device = next(iter(trained.values())).device
     companion.load({name: tensor if tensor.dtype == torch.uint8 else tensor.to(device) for name, tensor in parts["companion"].items()})
     torch.set_rng_state(parts["random"]["cpu"])
