@@ -1,9 +1,11 @@
-"""Fine-tuning the same model on the same examples with the trainers that people use: samples a second, final loss, peak memory.
+"""Fine-tuning the same model on the same examples with the trainers that people use: samples a second, loss on validation data, peak memory.
 
 Each measure is a process of its own, so that its peak memory is its own; they take turns. Every clock starts where the model is loaded and the
 adapters are attached, with questions and decoded pictures in memory, and stops after the last step: it holds tokens, pixels, the vision encoder and the steps.
 Ours is taken twice: with nothing in the cache of pictures, as a first run finds it, and with all of them there, as every later run on these
-pictures does. The trainers keep no features, so that their every run is a first one.
+pictures does. The trainers keep no features, so that their every run is a first one. Losses are of the tuned models on the same questions, after the
+clock has stopped: those of the last steps are of batches in each one's own order. Products are in bf16 for all where the processor has instructions
+for it, else in fp32 for all.
 """
 
 import contextlib
@@ -19,11 +21,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.pairs import Pair, in_turn
-from peftlab import provenance
+from peftlab import loading, provenance
 
 CUDA = bool(provenance.gpus())
-STEPS, BATCH, ROUNDS, RANK = 24, 16, 2, 16
-PEERS = {"trainer": "transformers' Trainer + peft, bf16, grouped by length", "trl": "TRL's SFTTrainer, bf16, grouped by length"}
+STEPS, BATCH, ROUNDS, RANK, HELD_OUT = 24, 16, 2, 16, 128
+BF16 = loading.products("bf16") == "bf16"
+PEERS = {name: f"{what}, {'bf16' if BF16 else 'fp32'}, grouped by length" for name, what in {"trainer": "transformers' Trainer + peft", "trl": "TRL's SFTTrainer"}.items()}
 
 
 FIRST, LATER = "ours, a first run", "ours, a later run"  # on the same pictures
@@ -62,16 +65,18 @@ def _told(who: str) -> dict[str, float]:
 
 
 def _facts(who: str) -> dict[str, float]:
-    """One training, measured: samples a second without loading, mean loss of the last third, peak memory in bytes."""
-    from peftlab import datasets
+    """One training, measured: samples a second without loading, loss on validation data in nats a token, peak memory in bytes."""
+    from peftlab import datasets, training
+    from peftlab.run import Run
 
-    examples = list(datasets.load("icons_choice", "train", STEPS * BATCH))
+    examples, held_out = (list(datasets.load("icons_choice", split, size)) for split, size in (("train", STEPS * BATCH), ("validation", HELD_OUT)))
     for example in examples:
         example.image.load()
-    with tempfile.TemporaryDirectory() as empty, _own_features(Path(empty)), provenance.Clock() as clock:
-        seconds, losses = {FIRST: _ours, LATER: partial(_ours, encoded=True), "trainer": _trainer, "trl": _trl}[who](examples)
-    last = losses[-len(losses) // 3 :]
-    return {"rate": STEPS * BATCH / seconds, "loss": sum(last) / len(last), "memory": clock.peak_device_bytes or clock.peak_memory_bytes}
+    with tempfile.TemporaryDirectory() as empty, _own_features(Path(empty)):
+        with provenance.Clock() as clock:
+            seconds, loaded, model = {FIRST: _ours, LATER: partial(_ours, encoded=True), "trainer": _trainer, "trl": _trl}[who](examples)
+        loss = training.answer_loss(model, loaded, held_out, Run())
+    return {"rate": STEPS * BATCH / seconds, "loss": loss, "memory": clock.peak_device_bytes or clock.peak_memory_bytes}
 
 
 @contextlib.contextmanager
@@ -88,7 +93,7 @@ def _own_features(folder: Path) -> Iterator[None]:
     os.environ.pop("PEFTLAB_CACHE") if before is None else os.environ.update(PEFTLAB_CACHE=before)
 
 
-def _ours(examples: list, *, encoded: bool = False) -> tuple[float, list[float]]:
+def _ours(examples: list, *, encoded: bool = False) -> tuple:
     from peftlab import features, methods, models, training
     from peftlab.run import Run
 
@@ -98,11 +103,11 @@ def _ours(examples: list, *, encoded: bool = False) -> tuple[float, list[float]]
         features.encode(loaded, [example.image for example in examples])
     model = methods.attach(loaded, run)
     start = time.perf_counter()
-    log = training.finetune(model, loaded, examples, run, progress=False)
-    return time.perf_counter() - start, log.steps["loss"].tolist()
+    training.finetune(model, loaded, examples, run, progress=False)
+    return time.perf_counter() - start, loaded, model
 
 
-def _peft(bf16: bool = True) -> tuple:
+def _peft() -> tuple:
     from peft import LoraConfig, get_peft_model
 
     from peftlab import methods, models
@@ -135,13 +140,13 @@ def _collate(rows: list[dict]) -> dict:
 
 
 HOW = dict(
-    max_steps=STEPS, per_device_train_batch_size=BATCH, learning_rate=1e-3, lr_scheduler_type="cosine", warmup_steps=1, weight_decay=0.0, bf16=True,
+    max_steps=STEPS, per_device_train_batch_size=BATCH, learning_rate=1e-3, lr_scheduler_type="cosine", warmup_steps=1, weight_decay=0.0, bf16=BF16,
     train_sampling_strategy="group_by_length", length_column_name="length", logging_steps=1, save_strategy="no", report_to="none", use_cpu=not CUDA,
     remove_unused_columns=False, dataloader_pin_memory=False, disable_tqdm=True, seed=42,
 )  # fmt: skip
 
 
-def _trainer(examples: list) -> tuple[float, list[float]]:
+def _trainer(examples: list) -> tuple:
     from transformers import Trainer, TrainingArguments
 
     loaded, model = _peft()
@@ -150,10 +155,10 @@ def _trainer(examples: list) -> tuple[float, list[float]]:
         trainer = Trainer(model=model, args=TrainingArguments(output_dir=folder, **HOW), train_dataset=_rows(loaded, examples), data_collator=_collate)
         trainer.train()
         seconds = time.perf_counter() - start
-    return seconds, [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return seconds, loaded, model
 
 
-def _trl(examples: list) -> tuple[float, list[float]]:
+def _trl(examples: list) -> tuple:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -166,7 +171,7 @@ def _trl(examples: list) -> tuple[float, list[float]]:
         trainer = SFTTrainer(model=model, args=args, train_dataset=data, data_collator=_collate, processing_class=loaded.processor.tokenizer)
         trainer.train()
         seconds = time.perf_counter() - start
-    return seconds, [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return seconds, loaded, model
 
 
 if __name__ == "__main__":
