@@ -97,12 +97,12 @@ def test_names_are_categories_numbers_are_ordered_and_lists_are_shared(file: Pat
 
 
 def test_a_column_of_one_level_is_told_from_the_statistics_of_the_file(file: Path) -> None:
-    """A column that misses a value, or has another level in one row group, is read."""
+    """A column that misses a value, has another level in one row group, or is of fractions, is read."""
     about, kinds = pq.read_metadata(file), pq.read_schema(file)
-    told = {name: answers._constant(about, kinds.field(name)) for name in ("stage", "quantisation", "batch_size", "checkpointing", "seed", "connector", "dirty", "test_dataset")}
+    told = {name: answers._constant(about, kinds.field(name)) for name in ("stage", "quantisation", "batch_size", "checkpointing", "seed", "connector", "dirty", "test_dataset", "value")}
     assert {name: None if found is None else (found.categories.tolist(), len(found), bool(found.ordered)) for name, found in told.items()} == {
         "stage": (["evaluate"], 16, False), "quantisation": (["none"], 16, False), "batch_size": ([16], 16, True), "checkpointing": ([False], 16, True),
-        "seed": None, "connector": None, "dirty": None, "test_dataset": None,
+        "seed": None, "connector": None, "dirty": None, "test_dataset": None, "value": None,
     }  # fmt: skip
 
 
