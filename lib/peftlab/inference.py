@@ -60,11 +60,11 @@ def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
     """
     device = next(model.parameters()).device
     model.eval()
-    with torch.no_grad(), loading.autocast(run, device):
+    with torch.no_grad(), loading.autocast(run, device), fused(loaded):
         if loading.products(run.precision) != "bf16":
             yield
             return
-        head, inside = loaded.model.get_output_embeddings(), loaded.model.get_submodule(loaded.towers.layer.partition(".{i}")[0].rpartition(".")[0])
+        head, inside = loaded.model.get_output_embeddings(), _inside(loaded)
         weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
 
         def logits(hidden: torch.Tensor) -> torch.Tensor:
@@ -85,6 +85,23 @@ def _steady(model: nn.Module, loaded: Loaded, run: Run) -> Iterator[None]:
                 hook.remove()
             del head.forward
             vars(head).update({} if usual is None else {"forward": usual})
+
+
+def _inside(loaded: Loaded) -> nn.Module:
+    """The module that the LLM's blocks are in."""
+    return loaded.model.get_submodule(loaded.towers.layer.partition(".{i}")[0].rpartition(".")[0])
+
+
+@contextmanager
+def fused(loaded: Loaded) -> Iterator[None]:
+    """PyTorch's fused attention within, but where scores are capped, which it cannot: slow is only its backward pass on a CPU (`loading.best_attention`)."""
+    config = _inside(loaded).config
+    usual = config._attn_implementation
+    config._attn_implementation = usual if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
 
 
 def _batches(options: Sequence[tuple[str, ...]], lengths: list[int]) -> Iterator[list[int]]:
