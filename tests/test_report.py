@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import typst
 
@@ -607,6 +608,8 @@ def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: p
     report.publish("smoke")
     assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "texts.csv", "provenance.json"}
     assert {p.name for p in (project / "report").iterdir()} == before | {"smoke.html", "smoke.pdf", "smoke.json"}
+    made, kept = (folder / "smoke" / "predictions.parquet" for folder in (paths.results(), paths.published_results()))
+    assert pq.read_table(kept).equals(pq.read_table(made), check_metadata=True) and kept.stat().st_size < made.stat().st_size
     assert not (project / "figures").exists(), "the figures are the main study's"
     monkeypatch.setattr(report, "MAIN", "smoke")
     report.publish("smoke")

@@ -229,3 +229,10 @@ def row_groups(file: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(file) as source:
         for i in range(source.num_row_groups):
             yield source.read_row_group(i)
+
+
+def packed(file: Path, target: Path) -> None:
+    """Copy a table in Parquet, row group by row group, as small as zstd makes it: what is tracked stays for ever. It takes ten times as long as `Writer`'s."""
+    with pq.ParquetFile(file) as source, pq.ParquetWriter(target, source.schema_arrow, compression="zstd", compression_level=19) as written:
+        for i in range(source.num_row_groups):
+            written.write_table(group := source.read_row_group(i), row_group_size=max(1, len(group)))

@@ -15,7 +15,7 @@ import pandas as pd
 import pypandoc
 import typst
 
-from peftlab import blocks, collected, findings, methods, metrics, paths, provenance, records, style, tables
+from peftlab import answers, blocks, collected, findings, methods, metrics, paths, provenance, records, style, tables
 from peftlab.blocks import Block, Card, Figure, Gallery, Heading, Listing, Paragraph, Span, Tabular, plain
 from peftlab.findings import FINDINGS, Facts
 from peftlab.run import PROTOCOL
@@ -438,5 +438,5 @@ def publish(study: str) -> list[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         for file, name in files.items():
-            shutil.copyfile(file, folder / name)
+            (answers.packed if file.suffix == ".parquet" else shutil.copyfile)(file, folder / name)
     return [folder for _, folder, _ in places]
