@@ -363,7 +363,9 @@ def invented(facts: Facts) -> list[str]:
     rows = [r for r in facts["hallucination"]["invented"] if r["quantisation"] == "none"]
     simple, whole, published = ([r for r in rows if r["tested_on"] in names] for names in (("clean_captions",), ("scene_captions",), tuple(metrics.BESIDE)))
     said, asked = [], whole or simple or published
-    base, tuned = [r for r in asked if r["method"] == "none"], [r for r in asked if r["method"] != "none" and r["difference"] is not None]
+    base, every = [r for r in asked if r["method"] == "none"], [r for r in asked if r["method"] != "none" and r["difference"] is not None]
+    tuned = _last(every)
+    said += [f"Models were probed after {listed(_taken(every))} steps; what is said of one is of the last, where nothing else is." for _ in tuned[:1] if len(tuned) < len(every)]
     said += [f"Of the captions of the bare base {_share(r)} name a thing that is not in the scene, n\u00a0=\u00a0{number(r['n'], 0)}." for r in base[:1]]
     if tuned:
         said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
@@ -374,10 +376,28 @@ def invented(facts: Facts) -> list[str]:
     return said + _clean([r for r in simple or whole or published if r["clean"] is not None])
 
 
+def _taken(rows: Sequence[Row]) -> list[str]:
+    """The numbers of steps after which models were probed."""
+    return [number(steps, 0) for steps in sorted({r["steps"] for r in rows})]
+
+
+def _courses(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each model, by the steps after which it was probed."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda r: r["steps"]):
+        found.setdefault(tuple(row[name] for name in ("tested_on", "model", "dataset", "method", "connector")), []).append(row)
+    return sorted(found.values(), key=lambda course: rows.index(course[0]))
+
+
+def _last(rows: Sequence[Row]) -> list[Row]:
+    """Of each model the row after the most steps."""
+    return [course[-1] for course in _courses(rows)]
+
+
 def _clean(rows: Sequence[Row]) -> list[str]:
     """What became of the captions in which the base made no error; that they are too few, where they are."""
-    broken, few = [r for r in rows if r["broken"] is not None], [r for r in rows if r["broken"] is None]
-    said = []
+    every, few = [r for r in rows if r["broken"] is not None], [r for r in rows if r["broken"] is None]
+    broken, said = _last(every), []
     if few:
         said.append(
             f"Too few for more: the base captions only {number(few[0]['clean'], 0)} of {many(few[0]['n'], 'picture', 'pictures')} without an error; the protocol of Zhou et al. needs at least "
@@ -386,7 +406,11 @@ def _clean(rows: Sequence[Row]) -> list[str]:
     if broken:
         least, most = (choose(broken, key=lambda r: r["broken"]) for choose in (min, max))
         shares = [f"{arm(r)}, {_share({'mean': r['broken'], 'low': r['broken_low'], 'high': r['broken_high']})}" for r in (least, most)]
+        shares[0] += f", which names nothing in {number(least['silenced'])}\u00a0%" if least["silenced"] >= MUCH else ""
         said.append(f"On the {many(most['clean'], 'picture', 'pictures')} that the base captions without an error, the fewest captions with something invented are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
+        if len(broken) < len(every):
+            courses = "; ".join(f"{arm(course[-1])} {listed(number(r['broken']) for r in course)}" for course in _courses(every))
+            said.append(f"After {listed(_taken(every))} steps these shares were, in per cent: {courses}.")
         quiet = max(broken, key=lambda r: r["silenced"])
         if quiet["silenced"] > 0:
             said.append(f"Captions there that name nothing at all are counted apart: at most {number(quiet['silenced'])}\u00a0%, of {arm(quiet)}.")
@@ -552,6 +576,7 @@ def abstract(facts: Facts) -> list[str]:
         found += text_forgetting(facts)[1:]
     if "hallucination" in facts:
         found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)
+        found += _clean([r for r in facts["hallucination"].get("broken") or () if r["broken"] is not None and r["quantisation"] == "none"])
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
