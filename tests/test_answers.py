@@ -150,7 +150,7 @@ def test_a_study_in_several_row_groups_is_scored_again_like_one(study: Path) -> 
 
 
 MEASURED = """
-import json, sys
+import json, sys, tracemalloc
 from pathlib import Path
 from peftlab import answers, estimates, provenance
 warm = answers.read(Path(sys.argv[2]))
@@ -162,7 +162,12 @@ with provenance.Clock() as clock:
     held = int(rows.memory_usage().sum())
     once = estimates.Averaged(rows)
     found = len(estimates.scores(once)), len(estimates.forgetting(once)), len(estimates.forgetting(estimates.by_likelihood(once)))
-print(json.dumps({"rows": len(rows), "held": held, "taken": clock.peak_memory_bytes - start, "found": found}))
+del once
+tracemalloc.start()  # of arrays alone, to the byte: what was freed before is not taken for free
+once = estimates.Averaged(rows)
+estimates.forgetting(once), estimates.forgetting(estimates.by_likelihood(once))
+averaged = tracemalloc.get_traced_memory()[1]
+print(json.dumps({"rows": len(rows), "held": held, "taken": clock.peak_memory_bytes - start, "averaged": averaged, "found": found}))
 """
 
 
@@ -180,7 +185,8 @@ def test_memory_of_a_study_is_bounded_by_its_rows(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["rows"] == 200_000 and found["found"] == [8, 4 * 2 * 9, 4 * 2 * 9]
     assert found["held"] / found["rows"] < 130
-    assert found["taken"] / found["rows"] < 250, f"{found['taken'] / found['rows']:.0f} bytes a row"
+    assert found["taken"] / found["rows"] < 400, f"{found['taken'] / found['rows']:.0f} bytes a row"
+    assert found["averaged"] / found["rows"] < 55, f"{found['averaged'] / found['rows']:.0f} bytes a row: averaging copies columns"
 
 
 def test_the_place_of_the_greatest_is_the_first_of_several() -> None:
