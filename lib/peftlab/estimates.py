@@ -150,7 +150,7 @@ def _refuse_mixed(rows: pd.DataFrame, cell: np.ndarray, first: np.ndarray, named
     """Raise ValueError where the rows of a cell have several levels of an axis of `HELD`; `cell` and `first` as `_grouped` gives them, `named` the cells."""
     for axis in rows.columns.intersection(HELD, sort=False):  # a study made before an axis was there has one level of it
         codes = _codes(rows[axis])
-        if codes.min() == codes.max():
+        if not len(codes) or codes.min() == codes.max():
             continue
         mine = codes if places is None else codes[places]
         other = mine != mine[first][cell]
@@ -602,7 +602,7 @@ def _mean_of(asked: dict[str, _Asked], sets: list[str], how: str) -> _Estimate:
     estimate, slopes = _function(means, how)
     common = [seed for seed in parts[0].seeds if all(seed in one.seeds for one in parts)]  # one model a seed, asked about all the sets
     alone = np.array([[one.seeds[seed] for seed in common] for one in parts])  # (sets, seeds)
-    seeds = dict(zip(common, np.broadcast_to(_function(alone, how)[0], len(common)).tolist(), strict=True)) if common else {}
+    seeds = dict(zip(common, _function(alone, how)[0].tolist(), strict=True)) if common else {}
     shares = []
     for i, (one, mean) in enumerate(zip(parts, means, strict=True)):
         slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
