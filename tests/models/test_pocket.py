@@ -24,12 +24,19 @@ def learned(loaded: Loaded) -> torch.nn.Module:
                 parameter.copy_((0.2 * torch.randn(parameter.shape, generator=generator)).bfloat16().float())
     return model.eval()
 
-LOSSES = {"lora": (5.508309364, 5.561231613, 5.543302536, 5.470662117), "prefix": (5.523557663, 5.584615707, 5.581634521, 5.510224342)}
+LOSSES = {
+    ("lora", "nothing dropped"): (5.508309364, 5.561347961, 5.543373108, 5.471586704),
+    ("lora", "positions dropped"): (5.508309364, 5.561629772, 5.543740749, 5.472098351),  # drawn by numpy's SFC64
+    ("prefix", "nothing dropped"): (5.523557663, 5.584615707, 5.581634521, 5.510224342),
+}
 
 
-@pytest.mark.parametrize("method", LOSSES)
-def test_the_losses_are_what_they_were(method: str) -> None:
-    """Of four steps, as first written down: finished runs of the pocket family stay comparable. Prefix on conversations, LoRA on single questions."""
+@pytest.mark.parametrize(("method", "dropout"), LOSSES)
+def test_the_losses_are_what_they_were(method: str, dropout: str) -> None:
+    """Of four steps, as first written down: finished runs of the pocket family stay comparable. Prefix on conversations, LoRA on single questions.
+
+    What is dropped is drawn otherwise than it first was; with nothing dropped, the losses before that change and after it are these.
+    """
     rng = np.random.default_rng(0)
     asked = (("What is it?", "fog"), ("And this?", "a rose"), ("Is it thick?", "no"), ("Why?", "wind"))
     pictures = [Image.fromarray(rng.integers(0, 256, (160, 160, 3), dtype="uint8")) for _ in asked]
@@ -37,8 +44,13 @@ def test_the_losses_are_what_they_were(method: str) -> None:
     lr = {"lora": 1e-3, "prefix": 1e-2}[method]
     run = Run(model="tiny-mlp", method=method, connector="tuned", lr=lr, connector_lr=1e-4, precision="fp32", steps=4, batch_size=2)
     loaded = models.load(run)
-    log = training.finetune(methods.attach(loaded, run), loaded, examples, run, turns=2 if method == "prefix" else 1, progress=False)
-    assert log.steps["loss"].tolist() == pytest.approx(LOSSES[method], rel=1e-6)
+    model = methods.attach(loaded, run)
+    drops = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.p]
+    assert bool(drops) == (method == "lora")
+    for module in drops if dropout == "nothing dropped" else ():
+        module.p = 0.0
+    log = training.finetune(model, loaded, examples, run, turns=2 if method == "prefix" else 1, progress=False)
+    assert log.steps["loss"].tolist() == pytest.approx(LOSSES[method, dropout], rel=1e-6)
 
 
 def test_the_merged_base_equals_the_grown_model() -> None:
