@@ -257,10 +257,10 @@ def row(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "gave it that much; of the 17.0 points that it gained over the untouched base the control gained 12.0."),
-        ({"gain": None, "control_gain": None}, "gave it that much."),
+        ({}, "the right pictures gave LoRA (connector frozen) +5.0 points [1.0,\u00a09.0] over the same tuned with shuffled ones (n\u00a0=\u00a0200), which gained 12.0 of its 17.0 over the untouched base."),
+        ({"gain": None, "control_gain": None}, "shuffled ones (n\u00a0=\u00a0200)."),
         ({"mean": 1.0, "low": -2.0, "high": 4.0, "verdict": "not distinguishable"}, "is not shown"),
-        ({"mean": -5.0, "low": -9.0, "high": -1.0, "verdict": "lower"}, "did it harm"),
+        ({"mean": -5.0, "low": -9.0, "high": -1.0, "verdict": "lower"}, "did LoRA (connector frozen) harm: −5.0"),
     ],
 )
 def test_a_control_is_read_by_its_interval(values: dict[str, Any], said: str) -> None:
@@ -273,7 +273,7 @@ def test_not_distinguishable_is_said() -> None:
     tally = {"scenes": {"higher": 1, "lower": 1, "not distinguishable": 1, "all": 3}}
     (sentence,) = findings.to_base({"main_results": {"to_base": rows, "to_base_tally": tally}})
     assert sentence == (
-        "Of 3 tuned models on Scenes, 1 is higher (LoRA (connector frozen)) than the untouched base, 1 is lower (Prefix-Tuning (connector frozen)), and 1 not distinguishable from it."
+        "Of 3 tuned models on Scenes, 1 is higher than the untouched base (LoRA (connector frozen)), 1 is lower (Prefix-Tuning (connector frozen)) and 1 is not distinguishable from it."
     )
 
 
@@ -284,18 +284,40 @@ def test_where_every_one_differs_none_is_named() -> None:
 
 
 def test_a_sentence_names_few() -> None:
-    names = [f"m{i}" for i in range(20)]
-    assert findings._named(names[:3], names[3:]) == "m0, m1 and m2"
-    assert findings._named(names[:18], names[18:]) == "all but m18 and m19"
-    assert findings._named(names[:10], names[10:]) == ""
+    from peftlab import methods
+
+    rows = [row(method=name, connector=None) for name in methods.METHODS if name != "none"][:20]
+    labels = [findings.arm(r) for r in rows]
+    assert len(rows) == 20 and findings._named(rows[:3], rows[3:]) == findings.listed(labels[:3])
+    assert findings._named(rows[:18], rows[18:]) == f"all but {labels[18]} and {labels[19]}"
+    assert findings._named(rows[:10], rows[10:]) == ""
+
+
+def test_methods_of_the_same_states_are_named_together() -> None:
+    both = [row(method=m, connector=c) for m in ("lora", "prefix") for c in ("frozen", "tuned")]
+    alone = row(method="connector", connector="tuned")
+    assert findings.arms(both) == "LoRA and Prefix-Tuning (connector frozen or tuned)"
+    assert findings.arms([alone, *both]) == "Connector only; LoRA and Prefix-Tuning (connector frozen or tuned)"
+    assert findings.arms([both[0], both[3]]) == "LoRA (connector frozen) and Prefix-Tuning (connector tuned)"
+    elsewhere = row(dataset="facts")
+    assert findings._named([row()], [elsewhere]) == "LoRA (connector frozen) tuned on Scenes", "of two sets a method alone would be both"
+
+
+def test_one_state_of_the_connector_is_not_repeated() -> None:
+    facts = {"main_results": {"to_shuffled": [row()], "samples": [{"responses": [row()]}], "design": {"connector": "kept"}}}
+    told = findings.shortened(facts)
+    assert "gave LoRA +5.0" in findings.to_shuffled(told)[0] and findings.arm(told["main_results"]["samples"][0]["responses"][0]) == "LoRA"
+    assert told["main_results"]["design"] == {"connector": "kept"} and facts["main_results"]["to_shuffled"][0]["connector"] == "frozen"
+    two = {"main_results": {"to_shuffled": [row(), row(connector="tuned"), row(method="connector", connector="tuned")]}}
+    assert findings.shortened(two) == two
 
 
 def test_above_chance_is_by_the_interval() -> None:
     scores = [row(method="none", group="seen"), row(method="lora", group="seen", mean=30.0, low=26.0, high=34.0), row(method="ia3", group="seen", mean=30.0, low=25.0, high=35.0)]
     chance = [row(baseline="chance", mean=25.5, low=None, high=None)]
     (sentence,) = findings.above_chance({"main_results": {"scores": scores, "baselines": chance}})
-    assert sentence == "Above chance, 25.5\u00a0%, by the interval of the score is LoRA (connector frozen) of the 2 models tuned on Scenes."
-    assert "is none of" in findings.above_chance({"main_results": {"scores": scores[::2], "baselines": chance}})[0]
+    assert sentence == "By the interval of the score, 1 of the 2 models tuned on Scenes is above chance (25.5\u00a0%): LoRA (connector frozen)."
+    assert "none of the 1 model tuned on Scenes is above chance (25.5\u00a0%)." in findings.above_chance({"main_results": {"scores": scores[::2], "baselines": chance}})[0]
 
 
 def test_what_is_likeliest_is_said_with_its_control() -> None:
@@ -303,7 +325,7 @@ def test_what_is_likeliest_is_said_with_its_control() -> None:
     tuned = row(mean=26.9, metric="likeliest", difference=-0.2, verdict="not distinguishable", control=2.5, control_low=0.2, control_high=4.8, control_verdict="higher")
     said = findings.likeliest({"main_results": {"likeliest": [base, tuned]}})
     assert said[0].endswith("the untouched base has 27.1\u00a0% [23.7,\u00a030.5], n\u00a0=\u00a01,000.")
-    assert "none is higher than the untouched base" in said[1] and said[2] == "LoRA (connector frozen) has +2.5 points [0.2,\u00a04.8] to its control by it; higher."
+    assert said[1] == "Of 1 tuned model, by that measure, none is distinguishable from the untouched base." and said[2] == "LoRA (connector frozen) has +2.5 points [0.2,\u00a04.8] to its control by it; higher."
     assert findings.likeliest({"main_results": {"likeliest": []}}) == []
 
 
@@ -439,10 +461,10 @@ def test_forgetting_is_told_by_intervals() -> None:
     known = [one | {"verdict": "not distinguishable", "difference": d} for one, d in zip(tuned[:2], (-0.5, -0.7))]
     said = findings.forgetting({"forgetting": {"parts": [*base, *tuned], "likeliest": known}})
     assert said[0] == "The bare base has 60.0\u00a0% [1.0,\u00a09.0] in the mean of Titles."
-    assert said[1].startswith("Of 2 models tuned on Scenes, by that mean, none is higher than the bare base, 1 is lower (LoRA (connector frozen)), and 1 not")
+    assert said[1].startswith("Of 2 models tuned on Scenes, by that mean, none is higher than the bare base, 1 is lower (LoRA (connector frozen)) and 1 is not")
     assert said[2].startswith("Most was lost by LoRA (connector frozen), −6.0 points [−9.0,\u00a0−3.0], least by (IA)³ (connector frozen), −1.0 points")
     assert "is that of LoRA (connector frozen), 50.0\u00a0% [1.0,\u00a09.0]; it is above that of the bare base" in said[5]
-    assert said[3] == "Of 2 models, by the same mean of likeliest choices, where form counts for nothing, none is higher than the bare base, none is lower, and 2 not distinguishable from it."
+    assert said[3] == "Of 2 models, by the same mean of likeliest choices, where form counts for nothing, none is distinguishable from the bare base."
     assert said[4].startswith("By that measure most was lost by (IA)³ (connector frozen), −0.7 points")
 
 
@@ -455,7 +477,7 @@ def test_a_sentence_speaks_of_one_model() -> None:
     said = findings.best(facts)
     assert [s.partition(":")[0] for s in said] == ["Pocket (MLP)", "Pocket (merger)"]
     assert "40.0" in said[0] and "the untouched base has 25.0" in said[0] and "20.0" in said[1] and "the untouched base has 5.0" in said[1]
-    assert findings.to_base(facts)[1] == "Pocket (merger): Of 1 tuned model on Scenes, none is higher than the untouched base, 1 is lower (LoRA (connector frozen)), and none not distinguishable from it."
+    assert findings.to_base(facts)[1] == "Pocket (merger): Of 1 tuned model on Scenes, none is higher than the untouched base and 1 is lower (LoRA (connector frozen))."
     assert [s.partition(":")[0] for s in findings.abstract(facts)] == ["Pocket (MLP)", "Pocket (merger)"]
     parts = [row(precision=p, quantisation="none", part="A_S", kind="mean", difference=d, difference_low=d, difference_high=d) for p, d in (("bf16", -1.0), ("fp32", -2.0))]
     parts += [row(precision=p, quantisation="none", part="A_S", kind="mean", method="none", difference=None) for p in ("bf16", "fp32")]

@@ -17,9 +17,43 @@ BLIND = {"blank": "itself under blank pictures", "shuffled": "itself under shuff
 
 
 def arm(row: Row) -> str:
-    """A method with the state of its connector, in words: "LoRA (connector tuned)"."""
-    alone = row["method"] in ("none", "connector")
-    return style.label("method", row["method"]) + ("" if alone else f" ({style.label('connector', row['connector'])})")
+    """A method with the state of its connector, where that is told, in words: "LoRA (connector tuned)"."""
+    state = _state(row)
+    return style.label("method", row["method"]) + (f" ({style.label('connector', state)})" if state else "")
+
+
+def _state(row: Row) -> str | None:
+    """The state of the connector that a model's name tells; None where there is but one."""
+    return None if row["method"] in ("none", "connector") else row["connector"]
+
+
+def arms(rows: Iterable[Row]) -> str:
+    """Models in a sentence, methods of the same states of the connector together: "Connector only; LoRA and Adapter (connector frozen or tuned)"."""
+    states: dict[str, list[str | None]] = {}
+    for row in rows:
+        states.setdefault(row["method"], []).append(_state(row))
+    together: dict[tuple[str, ...], list[str]] = {}
+    for method, found in states.items():
+        together.setdefault(tuple(sorted({state for state in found if state})), []).append(style.label("method", method))
+    named = [listed(names) + (f" (connector {' or '.join(found)})" if found else "") for found, names in together.items()]
+    return "; ".join(named) if len(together) < len(states) else listed(named)
+
+
+def shortened(facts: Any) -> Any:
+    """Facts without the state of the connector where all that was tuned had the same: the abstract tells it, and no other sentence need."""
+
+    def rows(part: Any) -> Iterator[Row]:
+        if isinstance(part, dict):
+            yield from [part] if part.get("method") and "connector" in part else []
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from rows(inner)
+
+    def without(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: None if name == "connector" and part.get("method") else without(value) for name, value in part.items()}
+        return [without(inner) for inner in part] if isinstance(part, list) else part
+
+    return without(facts) if len({_state(row) for row in rows(facts)} - {None}) == 1 else facts
 
 
 def listed(names: Iterable[str]) -> str:
@@ -76,11 +110,14 @@ _by_model, _by_precision = _apart("model"), _apart("model", "precision")
 NAMED = 8  # the most names that a sentence holds
 
 
-def _named(names: Sequence[str], others: Sequence[str]) -> str:
-    """Names in a sentence, or where they are many all but the `others`; "" where those are many too: the table has them."""
-    if len(names) <= NAMED:
-        return listed(names)
-    return f"all but {listed(others)}" if len(others) <= NAMED else ""
+def _named(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    """Models in a sentence, or where they are of many methods all but the `others`; "" where those are of many too: the table has them."""
+    if len({r.get("dataset") for r in (*rows, *others)}) > 1:  # the same method is more than one of them
+        few = [f"{arm(r)} tuned on {_place(r)}" for r in (rows if len(rows) <= NAMED else others)]
+        return "" if len(few) > NAMED else f"{'all but ' if len(rows) > NAMED else ''}{listed(few)}"
+    if len({r["method"] for r in rows}) <= NAMED:
+        return arms(rows)
+    return f"all but {arms(others)}" if len({r["method"] for r in others}) <= NAMED else ""
 
 
 def _share(row: Row) -> str:
@@ -124,7 +161,7 @@ def best(facts: Facts) -> list[str]:
         counts = main["to_best_tally"].get(dataset)
         if counts:
             others_, sure = many(counts["all"], "tuned model", "tuned models"), counts[SURE]
-            open_ = f"The order is not settled: {sure} of the other {others_} {'is' if sure == 1 else 'are'} not distinguishable from it."
+            open_ = f"The order is not settled: {sure} of the other {others_} {_are(sure)} not distinguishable from it."
             side = "above" if less else "below"
             said.append(open_ if sure else f"The only other tuned model is {side} it." if counts["all"] == 1 else f"Each of the other {others_} is {side} it.")
     return said
@@ -142,22 +179,30 @@ def above_chance(facts: Facts) -> list[str]:
         guess = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == "chance"]
         mine = [r for r in main["scores"] if r["dataset"] == dataset and r["method"] != "none"]
         if guess:
-            found = [arm(r) for r in mine if r["low"] is not None and r["low"] > guess[0]["mean"]]
-            others = [name for name in map(arm, mine) if name not in found]
+            found = [r for r in mine if r["low"] is not None and r["low"] > guess[0]["mean"]]
+            named = _named(found, [r for r in mine if r not in found]) if found else ""
             tuned = f"the {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
-            said.append(f"Above chance, {_share(guess[0])}, by the interval of the score {'is' if len(found) < 2 else 'are'} {_named(found, others) or len(found)} of {tuned}.")
+            above = f"{len(found) or 'none'} of {tuned} {_are(max(len(found), 1))} above chance ({_share(guess[0])})"
+            said.append(f"By the interval of the score, {above}{f': {named}' if named else ''}.")
     return said
 
 
 def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) -> str:
     """One sentence: how many are higher, lower, and not distinguishable, and which."""
+    if counts[SURE] == counts["all"]:
+        return f"{what}, none is distinguishable from {than}."
     parts = []
-    for word in ("higher", "lower"):
+    for word, compared in (("higher", f"higher than {than}"), ("lower", "lower")):
         if counts[word] == counts["all"] > 1:
             return f"{what}, every one is {word} than {than}."
-        named = _named([arm(r) for r in rows if r["verdict"] == word], [arm(r) for r in rows if r["verdict"] != word])
-        parts.append(f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}{f' ({named})' if named else ''}" if counts[word] else f"none is {word}")
-    return f"{what}, {parts[0]} than {than}, {parts[1]}, and {counts[SURE] or 'none'} not distinguishable from it."
+        named = _named([r for r in rows if r["verdict"] == word], [r for r in rows if r["verdict"] != word]) if counts[word] else ""
+        parts.append(f"{counts[word]} {_are(counts[word])} {compared}{f' ({named})' if named else ''}" if counts[word] else f"none is {compared}")
+    parts += [f"{counts[SURE]} {_are(counts[SURE])} not distinguishable from it"] if counts[SURE] else []
+    return f"{what}, {listed(parts)}."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 @_by_model
@@ -197,11 +242,16 @@ def to_base(facts: Facts) -> list[str]:
 @_by_model
 def to_shuffled(facts: Facts) -> list[str]:
     """Per control: what the right pictures gave, beside what was gained without them."""
-    means = {"higher": "the right pictures gave it that much", "lower": "the right pictures did it harm", SURE: "that it learned to see, and not only how answers look, is not shown"}
     said = []
     for r in facts["main_results"]["to_shuffled"]:
-        gained = f"; of the {number(r['gain'])} points that it gained over the untouched base the control gained {number(r['control_gain'])}" if r["control_gain"] is not None and r["gain"] > 0 else ""
-        said.append(f"{arm(r)} on {_place(r)} against the same tuned with shuffled pictures: {_points(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; {means[r['verdict']]}{gained}.")
+        gained = f", which gained {number(r['control_gain'])} of its {number(r['gain'])} over the untouched base" if r["control_gain"] is not None and r["gain"] > 0 else ""
+        control = f"the same tuned with shuffled ones (n\u00a0=\u00a0{number(r['n'], 0)}){gained}"
+        means = {
+            "higher": f"the right pictures gave {arm(r)} {_points(r)} over {control}.",
+            "lower": f"the right pictures did {arm(r)} harm: {_points(r)} to {control}.",
+            SURE: f"the right pictures gave {arm(r)} nothing distinguishable, {_points(r)} over {control}: that it learned to see, and not only how answers look, is not shown.",
+        }
+        said.append(f"On {_place(r)}, {means[r['verdict']]}")
     return said
 
 
@@ -255,8 +305,11 @@ def to_frozen(facts: Facts) -> list[str]:
     for dataset, counts in main["to_frozen_tally"].items():
         rows = [r for r in main["to_frozen"] if r["dataset"] == dataset]
         words = {word: "; ".join(f"{style.label('method', r['method'])}, {_points(r)}" for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
-        parts = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word} ({words[word]})" if counts[word] else f"none is {word}" for word in words]
-        said.append(f"On {style.label('dataset', dataset)}, with the connector tuned as well, {parts[0]}, {parts[1]}, and {counts[SURE] or 'none'} of {counts['all']} not distinguishable.")
+        parts = [f"{counts[word]} {_are(counts[word])} {word} ({words[word]})" if counts[word] else f"none is {word}" for word in words]
+        parts += [f"{counts[SURE]} {_are(counts[SURE])} not distinguishable from the same with it frozen"] if counts[SURE] else []
+        of = many(counts["all"], "method", "methods")
+        found = f"none of {of} is distinguishable from the same with it frozen" if counts[SURE] == counts["all"] else f"of {of} {listed(parts)}"
+        said.append(f"On {style.label('dataset', dataset)}, with the connector tuned as well, {found}.")
     return said
 
 
@@ -313,7 +366,7 @@ def text_forgetting(facts: Facts) -> list[str]:
     if tuned:
         said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on plain text", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
-        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'])}.")
+        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'], 0 if worst['mean'] >= 1000 else 1)}.")
     return said
 
 
@@ -328,9 +381,9 @@ def hallucination(facts: Facts) -> list[str]:
     said += [f"Always saying yes would get {number(r['mean'])} %." for r in always[:1]]
     said += probe_to_base(facts)
     said += affirmed(facts)
-    lost = [arm(r) for r in tuned if r["unparsed"] > r["n"] / 2]
+    lost = [r for r in tuned if r["unparsed"] > r["n"] / 2]
     if lost:
-        said.append(f"More than half of the answers of {listed(lost)} name neither yes nor no, or both: what was lost there is at least the form.")
+        said.append(f"More than half of the answers of {arms(lost)} name neither yes nor no, or both: what was lost there is at least the form.")
     if base and tuned:
         far = max(tuned, key=lambda r: abs(r["yes_rate"] - base[0]["yes_rate"]))
         said.append(f"Farthest from the base's inclination to say yes is {arm(far)}, tuned on {_place(far)}: {number(far['yes_rate'])}\u00a0% of its answers.")
@@ -576,7 +629,7 @@ def abstract(facts: Facts) -> list[str]:
         found += text_forgetting(facts)[1:]
     if "hallucination" in facts:
         found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)
-        found += _clean([r for r in facts["hallucination"].get("broken") or () if r["broken"] is not None and r["quantisation"] == "none"])
+        found += _clean([r for r in facts["hallucination"].get("broken") or () if r["broken"] is not None and r["quantisation"] == "none"])[:1]
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 

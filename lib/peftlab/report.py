@@ -119,6 +119,7 @@ class _Writer:
 
     def __init__(self, facts: Facts, numbers: dict[str, str], cited: list[str]) -> None:
         self.facts, self.numbers, self.cited = facts, numbers, cited
+        self.told = findings.shortened(facts)
         self.words = words(facts)
         self.counts = [0, 0]
 
@@ -138,7 +139,7 @@ class _Writer:
         spans = tuple(self.spans(content[0]["c"]))
         listed = re.fullmatch(r"\{items\.(\w+)\}", plain(spans))
         if listed:
-            yield Listing(tuple((Span(sentence),) for sentence in FINDINGS[listed[1]](self.facts)))
+            yield Listing(tuple((Span(sentence),) for sentence in FINDINGS[listed[1]](self.told)))
         elif plain(spans).strip():
             yield Paragraph(spans, role)
 
@@ -164,7 +165,7 @@ class _Writer:
     def _gallery(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
         pictures = _pictures(self.facts)
         if pictures:
-            yield Gallery(key, self._number(key), self._caption(content), tuple(_cards(self.facts, pictures, answers=key == "answers")), int(attributes["print"]))
+            yield Gallery(key, self._number(key), self._caption(content), tuple(_cards(self.told, pictures, answers=key == "answers")), int(attributes["print"]))
         else:
             yield Paragraph((Span("The pictures are not shown: the data sets of these answers are not prepared on the machine that made this report."),))
 
@@ -186,7 +187,7 @@ class _Writer:
             kind, name = match[1], match[2]
             if kind == "items":
                 return match[0]
-            return self.words[name] if kind == "words" else " ".join(FINDINGS[name](self.facts))
+            return self.words[name] if kind == "words" else " ".join(FINDINGS[name](self.told))
 
         return re.sub(r"\{(words|finding|items)\.(\w+)\}", put, text)
 
