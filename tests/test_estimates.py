@@ -469,7 +469,7 @@ def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> No
     assert "On the 170 pictures" in said[4] and "those of LoRA (connector frozen), 0.0" in said[4] and "which names nothing in 100.0" in said[4] and "at most 100.0" in said[6]
     assert said[5] == "After 60, 120 and 180 steps these shares were, in per cent: LoRA (connector frozen) 11.8, 0.0 and 0.0."
     one = {"hallucination": {"invented": [r for r in facts["hallucination"]["invented"] if r["steps"] in (0, 60)]}}
-    assert not any(line.startswith(("Models were probed", "After")) for line in findings.invented(one)) and "1 is higher (LoRA (connector frozen))" in findings.invented(one)[1]
+    assert not any(line.startswith(("Models were probed", "After")) for line in findings.invented(one)) and "1 is higher than the bare base (LoRA (connector frozen))" in findings.invented(one)[1]
     assert findings.unchanged(facts) == [
         "On Scenes the untouched base gives the same answer in 48.3\xa0% [34.2,\xa062.5] (blank pictures) and 48.3\xa0% [34.2,\xa062.5] (shuffled pictures) of the questions.",
         "On Icons (choice) the untouched base gives the same answer in 43.3\xa0% [31.2,\xa055.5] (blank pictures) and 58.3\xa0% [43.7,\xa073.0] (shuffled pictures) of the questions.",

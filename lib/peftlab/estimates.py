@@ -705,10 +705,13 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
     whole, rows, always = _rows(predictions), [], {}
     for more, _ in _probes(predictions):  # refuses what is no one comparison
         right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation=more.get("quantisation", "none"))
-        probe = _plain(whole, right, [*CELL, "run", "seed", *QUESTION, "response", *answers.JUDGED])
-        rows += _models(probe, more)
-        for model, mine in probe.groupby("model", sort=False):
-            always.setdefault(model, _always(mine, model=model, **dict.fromkeys(more)))
+        rows += _models(whole[[name for name in (*CELL, "seed", *QUESTION, *answers.JUDGED) if name in whole]][right], more)
+        places = np.flatnonzero(right)
+        bases, runs = (whole[name].iloc[places].to_numpy() for name in ("model", "run"))
+        for model in pd.unique(bases):
+            mine, chosen = bases == model, np.zeros(len(whole), dtype=bool)
+            chosen[places[mine & (runs == runs[mine.argmax()])]] = True
+            always.setdefault(model, _always(_plain(whole, chosen, (*CELL, "run", "seed", *QUESTION, *answers.JUDGED)), model=model, **dict.fromkeys(more)))
     rows += always.values()
     return pd.DataFrame(rows).pipe(style.ordered, PROBED) if rows else pd.DataFrame()
 
@@ -716,8 +719,8 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
 def _models(probe: pd.DataFrame, more: dict[str, str]) -> list[dict[str, Any]]:
     """A row for each model that was probed on bases of one precision and quantisation."""
     rows: list[dict[str, Any]] = []
-    bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False)}
-    for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False):
+    bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False, observed=True)}
+    for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False, observed=True):
         names = {"model": model, "method": method, "connector": connector, "dataset": None if method == "none" else dataset, **more}
         row = _probed(mine, bare.get(model) if method != "none" else None, **names)
         rows += [] if method == "none" and row in rows else [row]
@@ -725,17 +728,17 @@ def _models(probe: pd.DataFrame, more: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _always(probe: pd.DataFrame, **names: Any) -> dict[str, Any]:
-    """The row of always saying yes to the questions of the first run."""
-    one = probe[probe["run"] == probe["run"].iloc[0]]
-    judged = metrics.judge(one.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
+    """The row of always saying yes to the questions of a run."""
+    judged = metrics.judge(probe.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
     by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
     return {**_probed(judged, None, method=None, connector=None, dataset=None, **names), **by_design}
 
 
 def _probed(judged: pd.DataFrame, bare: pd.DataFrame | None, **names: Any) -> dict[str, Any]:
     """The row of one model's probe; `bare` is what the base affirms of absent things, where it is compared with it."""
-    seeds = [part for _, part in judged.groupby("seed", sort=False)]
-    more = {name: _of_seeds([metrics.score(part, name)["value"] for part in seeds]) for name in metrics.PROBE[1:]}
+    seed = pd.factorize(judged["seed"])[0]
+    each = metrics.shares_of_yes(judged, [np.flatnonzero(seed == one) for one in range(seed.max() + 1)])
+    more = {name: _of_seeds(values) for name, values in each.items()}
     absent = _by_question(_affirmed(judged))
     share = _within(_row(_mean(absent)), 100.0)
     more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
@@ -748,17 +751,18 @@ def _of_seeds(values: Sequence[float | None]) -> float | None:
 
 def _by_question(judged: pd.DataFrame) -> pd.DataFrame:
     """Judged answers of one model, a row per question: ``value`` and ``unparsed`` averaged over its seeds, which are counted and stand apart as well."""
-    judged = judged.assign(unparsed=(judged["outcome"] == "unparsed").astype(float), seeds=judged["seed"].nunique())
-    means = judged.groupby("example_id", sort=False, observed=True)[["value", "unparsed"]].mean()
     question, seed = (pd.factorize(judged[name])[0] for name in ("example_id", "seed"))
-    alone = _alone(judged["value"].to_numpy(), question, seed, judged["seed"].unique(), np.arange(len(means))) if seed.max(initial=0) else {}
-    return judged.drop_duplicates("example_id").assign(**{name: means[name].to_numpy() for name in means}, **alone)
+    first, asked = np.unique(question, return_index=True)[1], np.bincount(question)  # numbered as they first occur
+    earned, unparsed = judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
+    means = {name: np.bincount(question, values) / asked for name, values in (("value", earned), ("unparsed", unparsed))}
+    alone = _alone(earned, question, seed, judged["seed"].unique(), np.arange(len(first))) if seed.max(initial=0) else {}
+    return judged.iloc[first].assign(**means, seeds=judged["seed"].nunique(), **alone)
 
 
 def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
     """The questions about absent things, worth 100 where they got a yes."""
-    absent = judged[[metrics.normalise(answers[0]) == "no" for answers in judged["answers"]]]
-    return absent.assign(value=100.0 * (absent["parsed"] == "yes"))
+    absent = judged[~metrics.right_to_affirm(judged)]
+    return absent.assign(value=100.0 * (absent["parsed"] == "yes").to_numpy())
 
 
 def by_kind(predictions: Predictions) -> pd.DataFrame:

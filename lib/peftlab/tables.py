@@ -296,17 +296,25 @@ def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table
     head += [Cell(*labels[p]) if p in labels else Cell(style.label("dataset", p), "source" if p in over else kinds[p]) for p in columns]
 
     def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
-        rows, rules, last = [], set(), None
-        for (target, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
+        rows, rules, last, part = [], set(), None, _lookup(frame, *TUNED, "part")
+        for target, level, method, connector in _tuned(frame):
             rules |= {len(rows)} if last not in (None, target) else set()
-            part = _lookup(mine, "part")
             who = _on({"method": method, "connector": connector, "quantisation": level})
-            values = [_change(part(p)) if differences else _estimate(part(p)) for p in columns]
+            found = (part(target, level, method, connector, p) for p in columns)
+            values = [_change(one) if differences else _estimate(one) for one in found]
             rows.append((style.label("dataset", target) if target != last else "", *who, *values))
             last = target
         return rows, rules
 
     return _stacked(head, "lll" + "r" * len(columns), build, frame[frame["method"] != "none"] if differences else frame)
+
+
+TUNED = ("dataset", "quantisation", "method", "connector")  # what tells the models of a block apart
+
+
+def _tuned(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """The models of a frame's rows, as they first occur."""
+    return list(frame[list(TUNED)].dropna().drop_duplicates().itertuples(index=False, name=None))
 
 
 PART_LABELS = {"A_S": ("A_S", "mean of the seen"), "A_T": ("A_T", "the target"), "H": ("H", "harmonic mean"), "O": ("O", "arithmetic mean")}
@@ -413,10 +421,10 @@ def unchanged_table(frame: pd.DataFrame) -> Table:
     kinds = [k for k in style.order("pictures") if k in set(frame["pictures"])]
 
     def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
-        rows = []
-        for (dataset, level, method, connector), mine in frame.groupby(["dataset", "quantisation", "method", "connector"], sort=False):
-            who, of = _on({"method": method, "connector": connector, "quantisation": level}), _lookup(mine, "pictures")
-            rows.append((style.label("dataset", dataset), *who, *(value for k in kinds for value in (_estimate(of(k)), _change(of(k))))))
+        rows, of = [], _lookup(frame, *TUNED, "pictures")
+        for dataset, level, method, connector in _tuned(frame):
+            who, found = _on({"method": method, "connector": connector, "quantisation": level}), (of(dataset, level, method, connector, k) for k in kinds)
+            rows.append((style.label("dataset", dataset), *who, *(value for one in found for value in (_estimate(one), _change(one)))))
         return rows, set()
 
     head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in (Cell("Same answer", style.label("pictures", k)), Cell("Difference", "to the base")))]

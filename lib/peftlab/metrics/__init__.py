@@ -247,37 +247,37 @@ def _accuracy(judged: pd.DataFrame) -> float | None:
     return float(judged["value"].mean())
 
 
-def _yes(judged: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Which answers say yes, and to which questions yes is right."""
-    truth = np.array([normalise(answers[0]) for answers in judged["answers"]], dtype=object)
+def right_to_affirm(judged: pd.DataFrame) -> np.ndarray:
+    """Of questions of yes or no, to which yes is right; ValueError where an answer is neither."""
+    numbers, accepted = pd.factorize(np.array([answers[0] for answers in judged["answers"]], dtype=object))  # few words, many times
+    truth = np.array([normalise(answer) for answer in accepted], dtype=object)
     strange = sorted(set(truth) - set(YES_NO))
     if strange:
         raise ValueError(f"a yes/no metric on answers {', '.join(strange[:3])}: every answer must be yes or no")
-    return judged["parsed"].to_numpy(dtype=object) == "yes", truth == "yes"
+    return (truth == "yes")[numbers]
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
     return float(100 * (part & whole).sum() / whole.sum()) if whole.any() else None
 
 
-def _precision(judged: pd.DataFrame) -> float | None:
-    said, true = _yes(judged)
-    return _share(true, said)
+Shares = Callable[[np.ndarray, np.ndarray], float | None]
+OF_YES: dict[str, Shares] = {  # of which answers say yes, and to which questions yes is right
+    "precision": lambda said, true: _share(true, said),
+    "recall": lambda said, true: _share(said, true),
+    "f1": lambda said, true: float(200 * (said & true).sum() / (said.sum() + true.sum())) if said.any() or true.any() else None,
+    "yes_rate": lambda said, true: float(100 * said.mean()),
+}
 
 
-def _recall(judged: pd.DataFrame) -> float | None:
-    said, true = _yes(judged)
-    return _share(said, true)
+def shares_of_yes(judged: pd.DataFrame, each: Sequence[np.ndarray]) -> dict[str, list[float | None]]:
+    """Precision, recall, F1 and yes rate (`OF_YES`) of each of several groups of answers to questions of yes or no, by the places of their rows."""
+    said, true = (judged["parsed"] == "yes").to_numpy(), right_to_affirm(judged)
+    return {name: [share(said[rows], true[rows]) for rows in each] for name, share in OF_YES.items()}
 
 
-def _f1(judged: pd.DataFrame) -> float | None:
-    said, true = _yes(judged)
-    return float(200 * (said & true).sum() / (said.sum() + true.sum())) if said.any() or true.any() else None
-
-
-def _yes_rate(judged: pd.DataFrame) -> float | None:
-    said, _ = _yes(judged)
-    return float(100 * said.mean())
+def _of_yes(name: str) -> Callable[[pd.DataFrame], float | None]:
+    return lambda judged: shares_of_yes(judged, [np.arange(len(judged))])[name][0]
 
 
 OBJECTS: dict[str, Any] = {"naming": True, "needs": "objects", "reads": _named}
@@ -304,10 +304,10 @@ METRICS: dict[str, Metric] = {
         Metric("pope_lmms_eval", "Accuracy (lmms-eval)", "%", True, lambda response, *_: rules.pope_lmms_eval(response), _accuracy),
         Metric("pope_vlmevalkit", "Accuracy (VLMEvalKit)", "%", True, lambda response, *_: rules.pope_vlmevalkit(response), _accuracy),
         Metric("yes_no", "Accuracy", "%", True, _yes_no, _accuracy),
-        Metric("precision", "Precision", "%", True, _yes_no, _precision),
-        Metric("recall", "Recall", "%", True, _yes_no, _recall),
-        Metric("f1", "F1", "%", True, _yes_no, _f1),
-        Metric("yes_rate", "Yes rate", "%", None, _yes_no, _yes_rate),
+        Metric("precision", "Precision", "%", True, _yes_no, _of_yes("precision")),
+        Metric("recall", "Recall", "%", True, _yes_no, _of_yes("recall")),
+        Metric("f1", "F1", "%", True, _yes_no, _of_yes("f1")),
+        Metric("yes_rate", "Yes rate", "%", None, _yes_no, _of_yes("yes_rate")),
     )
 }
 
@@ -403,5 +403,8 @@ def scores(judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, f
     """What `score` gives for each of several stages, whose answers are these rows of what one metric judged."""
     how, values, unparsed = metric(judged["metric"].iloc[0]), judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
     kept = judged[[name for name in ("parsed", "outcome", "value", "answers", "objects") if name in judged]].astype({"outcome": object})
-    value = (lambda rows: float(values[rows].mean())) if how.score is _accuracy else (lambda rows: how.score(kept.iloc[rows].reset_index(drop=True)))  # a frame for each takes longer
-    return [{"value": value(rows), "n": len(rows), "unparsed": int(unparsed[rows].sum())} for rows in each]
+    if how.name in OF_YES:
+        value: Iterable[float | None] = shares_of_yes(judged, each)[how.name]
+    else:
+        value = (float(values[rows].mean()) if how.score is _accuracy else how.score(kept.iloc[rows].reset_index(drop=True)) for rows in each)  # a frame for each takes longer
+    return [{"value": one, "n": len(rows), "unparsed": int(unparsed[rows].sum())} for one, rows in zip(value, each, strict=True)]
