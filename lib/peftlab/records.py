@@ -361,11 +361,15 @@ def stage_folder(run: Run, stage: str) -> Path:
 
 def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """What a finished stage must say of itself to be used again: protocol, resolved values up to this stage, input digests."""
-    order = ("finetune", "evaluate", "probe")
-    stages = {"finetune": order[:1], "evaluate": order[:2], "probe": ("finetune", "probe")}[stage]
-    mine = {f.name for f in fields(run) if f.metadata["stage"] in stages}
+    mine = _axes_of(stage)
     resolved = {k: v for k, v in run.resolved().items() if k in mine}
     return {"stage": stage, "protocol": PROTOCOL[stage], "resolved": resolved, "inputs": inputs}
+
+
+@cache
+def _axes_of(stage: str) -> frozenset[str]:
+    """The axes that a stage hangs on: its own, and those of the training that it reads."""
+    return frozenset(f.name for f in fields(Run) if f.metadata["stage"] in {"finetune", stage})
 
 
 def inputs(run: Run, stage: str, *, base: str | None = None, read: Callable[[Path], Any] = read_json) -> dict[str, str | None]:
@@ -451,11 +455,14 @@ def sealed(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{record} was edited and is no longer a run's record ({error}); {advice}") from error
     if seal != _seal(content):
         raise ValueError(f"{record} was edited since the run wrote it; {advice}")
-    there = {name for name in os.listdir(folder) if not name.startswith(".")} - {"run.json"}
+    place = os.fspath(folder)  # a Path for each file takes as long as hashing it
+    there = {name for name in os.listdir(place) if not name.startswith(".")} - {"run.json"}
     for name in sorted(there ^ set(files)):
         raise ValueError(f"{folder / name} was {'added' if name in there else 'removed'} since the run wrote it; {advice}")
     for name, digest in files.items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+        with open(os.path.join(place, name), "rb", buffering=0) as file:
+            found = hashlib.sha256(file.read()).hexdigest()
+        if found != digest:
             raise ValueError(f"{folder / name} was edited since the run wrote it; {advice}")
     return content
 
@@ -466,6 +473,8 @@ def _seal(content: dict[str, Any]) -> str:
 
 def differences(content: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """What of a finished stage is not as expected, in words."""
+    if all(content.get(part) == expected[part] for part in ("protocol", "resolved", "inputs")):
+        return []
     expected = json.loads(json.dumps(expected))
     found = [f"protocol {content.get('protocol')}, now {expected['protocol']}"] if content.get("protocol") != expected["protocol"] else []
     for part, word in (("resolved", ""), ("inputs", "digest of ")):
