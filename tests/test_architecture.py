@@ -22,8 +22,8 @@ STOREYS: dict[int, tuple[str, ...]] = {
     6: ("execute", "blocks", "findings"),
     5: ("training", "inference", "estimates", "tables", "figures", "kernels"),
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
-    3: ("ledger", "dropout", "loading", "connectors", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
-    2: ("records", "answers", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
+    3: ("ledger", "dropout", "connectors", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
+    2: ("loading", "records", "answers", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
     1: ("run", "provenance", "pictures"),
     0: ("datasets", "models", "methods", "paths"),
 }
