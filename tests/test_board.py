@@ -1,6 +1,7 @@
 """What people see of a study's progress, from its outcomes."""
 
 import io
+import os
 import time
 from pathlib import Path
 
@@ -81,3 +82,22 @@ def test_without_a_terminal_it_is_a_line_a_stage(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["[0/2]", "[1/2]", "waiting", "[2/2]"]
     assert "done: 0.0 s" in lines[1] and "stale" in lines[3]
+
+
+def test_what_other_processes_finish_meanwhile_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("peftlab.board.LOOKED_AFTER", -1.0)
+    of = [Task(Run(), "finetune", tmp_path / f"finetune{i}") for i in range(4)]
+    for task, age in zip(of[1:3], (0, 3600), strict=True):  # the latter lay there before: it is skipped, or stale, when its turn comes
+        task.folder.mkdir()
+        (task.folder / "run.json").write_text("{}")
+        os.utime(task.folder / "run.json", (written := time.time() + 1 - age, written))
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    seen = board(of)
+    seen.begin(of[0])
+    clock[0] += 60
+    seen.settle(of[0], "done")
+    assert "[2/4]" in capsys.readouterr().out and seen.eta() == "2:00", "two of four are left"
+    assert row(shown(seen), "02_finetune")["done"] == "2" and row(shown(seen), "02_finetune")["to do"] == "2"
+    seen.settle(of[1], "done")
+    assert "[2/4]" in capsys.readouterr().out, "not counted twice"

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from peftlab import records
 from peftlab.grid import Study
 from peftlab.tasks import NOTEBOOKS, UNFIT, States, Task, plan
 
+LOOKED_AFTER = 5.0  # seconds
 COLUMNS = ("done", "running", "failed", "blocked", "stale", UNFIT, "to do")
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "blocked": "magenta", "stale": "yellow", UNFIT: "blue", "to do": "default"}
 
@@ -59,7 +61,9 @@ class Board:
     note: str = ""
     failures: list[str] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
     _live: Live | None = None
+    _looked: tuple[float, set[Path]] = (0.0, set())  # when the files were looked at last, and what others had done
 
     def __enter__(self) -> "Board":
         if self.live:
@@ -100,7 +104,7 @@ class Board:
     def eta(self) -> str | None:
         """Minutes and seconds to go, from the mean of each kind of stage done here, shared by the workers; None while there is none, and at the end."""
         known = {stage: sum(s) / len(s) for stage, s in self.seconds.items()}
-        todo = [task for task in self.tasks if task.folder not in self.outcomes]
+        todo = [task for task in self.tasks if task.folder not in self.outcomes and task.folder not in self.elsewhere()]
         if not known or not todo:
             return None
         usual = max(known.values())
@@ -109,13 +113,24 @@ class Board:
         left /= self.workers
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
+    def elsewhere(self) -> set[Path]:
+        """The folders of stages that other processes have finished since this one began, by their files, which are looked at every few seconds."""
+        if time.monotonic() - self._looked[0] > LOOKED_AFTER:
+            done = set()
+            for task in self.tasks:
+                with suppress(OSError):
+                    if task.folder not in self.outcomes and (task.folder / "run.json").stat().st_mtime > self.began:
+                        done.add(task.folder)
+            self._looked = (time.monotonic(), done)
+        return self._looked[1] - self.outcomes.keys()
+
     def _say(self, task: Task, what: str) -> None:
         if not self._live:
             eta = self.eta()
-            print(f"[{len(self.outcomes)}/{len(self.tasks)}] {task.name} {what}{f' (about {eta} to go)' if eta and what != '…' else ''}", flush=True)
+            print(f"[{len(self.outcomes.keys() | self.elsewhere())}/{len(self.tasks)}] {task.name} {what}{f' (about {eta} to go)' if eta and what != '…' else ''}", flush=True)
 
     def _render(self) -> Group:
-        found = {folder: {"skipped": "done"}.get(outcome, outcome) for folder, outcome in self.outcomes.items()}
+        found = dict.fromkeys(self.elsewhere(), "done") | {folder: {"skipped": "done"}.get(outcome, outcome) for folder, outcome in self.outcomes.items()}
         lines = [Text(line, style=COLOURS[line.partition(":")[0]]) for line in self.failures[-10:]]
         for task, since in self.running.values():
             found[task.folder] = "running"
