@@ -50,7 +50,7 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
     loaded = outline or models.skeleton(run.model)
     size = methods.fitted(loaded, run)
     model = methods.attach(loaded, replace(run, size=size, budget=None))
-    table, text = count(model, loaded.towers), loaded.model.config.get_text_config()
+    table = count(model, loaded.towers)
     trained = int(table["trainable"].sum())
     activations = kept(loaded, model, run, tokens=tokens, size=size)
     methods.settle(model, run)
@@ -83,13 +83,14 @@ def kept(loaded: Loaded, model: nn.Module, run: Run, *, tokens: int, size: int |
     llm, layers = loaded.model.get_submodule(loaded.towers.llm), loaded.model.config.get_text_config().num_hidden_layers
     dtype, prompt = loading.DTYPES[run.precision], getattr(getattr(model, "active_peft_config", None), "peft_type", None)
     before = [(p, p.dtype, p.device) for p in llm.parameters()]
-    training, inputs = llm.training, tokens + (size or 0 if prompt == "PROMPT_TUNING" else 0)
+    training = llm.training
+    before_them, prefix = (size or 0 if prompt == kind else 0 for kind in ("PROMPT_TUNING", "PREFIX_TUNING"))
     in_front = any(p.requires_grad and _place(name, loaded.towers)[1] in ("-", "embedding") for name, p in methods.named_parameters(model))
     llm.to("meta", dtype).train()
     try:
-        x = torch.empty(run.batch_size, inputs, llm.config.hidden_size, device="meta", dtype=dtype, requires_grad=in_front)
-        mask = torch.empty(run.batch_size, inputs + (size or 0 if prompt == "PREFIX_TUNING" else 0), device="meta", dtype=torch.long)
-        past = _prefix(llm.config, run.batch_size, size or 0, dtype) if prompt == "PREFIX_TUNING" else None
+        x = torch.empty(run.batch_size, before_them + tokens, llm.config.hidden_size, device="meta", dtype=dtype, requires_grad=in_front)
+        mask = torch.empty(run.batch_size, prefix + before_them + tokens, device="meta", dtype=torch.long)
+        past = _prefix(llm.config, run.batch_size, prefix, dtype) if prefix else None
         own = {t.untyped_storage()._cdata for t in (*llm.parameters(), *llm.buffers())}
         with _counted(llm, own, packed=run.quantisation == "int8") as found:
             llm(inputs_embeds=x, attention_mask=mask, past_key_values=past, use_cache=past is not None)
