@@ -16,6 +16,7 @@ from peftlab.records import Example
 from peftlab.run import Run
 
 CORE = [m for m, card in methods.METHODS.items() if card.group == "core"]
+AHEAD = [m for m in methods.METHODS if m in ("prefix", "prompt")]  # tokens of their own before the prompt
 FAMILIES = [name for name, card in models.MODELS.items() if card.source == RANDOM]
 WORDS = "What which one is it and this thing here please now or then left right above cat dog fox a".split()
 
@@ -107,9 +108,9 @@ def test_under_bf16_logits_are_fine_grained_and_the_cache_is_not_larger(name: st
     model, loaded = loud(run)
     weigh = inference._likelihoods
 
-    def noted(model: nn.Module, held: Any, following: torch.Tensor, options: list) -> list:
+    def noted(model: nn.Module, held: Any, following: torch.Tensor, *rest: Any) -> list:
         seen.append((following, {part.dtype for layer in held.layers for part in (layer.keys, layer.values)}))
-        return weigh(model, held, following, options)
+        return weigh(model, held, following, *rest)
 
     monkeypatch.setattr(inference, "_likelihoods", noted)
     asked = drawn(6)
@@ -136,7 +137,7 @@ def plainly(model: nn.Module, loaded: Loaded, example: Example, run: Run) -> lis
     return found
 
 
-@pytest.mark.parametrize("method", CORE)
+@pytest.mark.parametrize("method", sorted({*CORE, *AHEAD}))
 def test_likelihoods_of_choices_are_those_of_one_at_a_time(method: str, cache: object) -> None:
     examples = drawn(24)
     run = run_of(method)
@@ -170,6 +171,41 @@ def test_the_loss_of_text_is_that_of_its_tokens(name: str, cache: object) -> Non
         assert row["nats"] == pytest.approx(-sum(known[i, ids[0, i + 1]].item() for i in range(ids.shape[1] - 1)), abs=1e-3)
         assert row["tokens"] == ids.shape[1] - 1
     assert [row["passage"] for row in rows] == ["a", "b"]
+
+
+TOGETHER = {"tiny-mlp", "tiny-resampler", "tiny-merger", "tiny-llava", "tiny-llava-onevision", "tiny-smolvlm2", "tiny-idefics3", "tiny-internvl3"}
+
+
+def on_few_pictures(count: int) -> list[Example]:
+    """As `drawn`, on three pictures; the last question has a picture to itself, and two ask the same."""
+    made = drawn(count)
+    made = [replace(e, image=made[i % 3].image) for i, e in enumerate(made[:-1])] + made[-1:]
+    return [*made, replace(made[0], example_id="again")]
+
+
+@pytest.mark.parametrize(("name", "method"), [(name, "lora") for name in FAMILIES] + [("tiny-mlp", m) for m in sorted({*CORE, *AHEAD} - {"lora"})])
+def test_a_picture_that_is_asked_about_often_is_read_once(name: str, method: str, monkeypatch: pytest.MonkeyPatch, cache: object) -> None:
+    examples, run = on_few_pictures(16), run_of(method, model=name)
+    model, loaded = loud(run)
+    read: list[int] = []
+    picture = loaded.model.config.image_token_id
+    loaded.model.get_input_embeddings().register_forward_hook(lambda _, ids, __: read.append(int((ids[0] == picture).sum()) if ids[0].shape[1] > 1 else 0))
+
+    def found(*, together: bool) -> tuple[list[str], list[list[float] | None], int]:
+        with monkeypatch.context() as patch:
+            if not together:
+                patch.setattr(inference._Asked, "_groups", lambda asked: [[place] for place in range(len(asked.examples))])
+            read.clear()
+            return *inference.answer_and_choose(model, loaded, examples, [e.choices for e in examples], run, max_new_tokens=5), sum(read)
+
+    answers, likelihoods, seen = found(together=True)
+    alone, known, before = found(together=False)
+    assert answers == alone and len(set(answers)) > 3, "in fp32 to the letter"
+    for values, those in zip(likelihoods, known, strict=True):
+        assert values == (None if those is None else pytest.approx(those, abs=1e-4))
+    assert seen == (before * 4 // 17 if name in TOGETHER else before) > 0, "of seventeen questions on four pictures"
+    monkeypatch.setattr(inference, "HELD", 1)
+    assert inference.answer(model, loaded, examples, run, max_new_tokens=5) == answers, "where one question's keys and values are too many already"
 
 
 def test_the_passages_are_some_kilobytes_of_named_origin() -> None:

@@ -47,6 +47,10 @@ class Features:
 
         KeyError where a picture was not encoded.
         """
+        return {**self.words(rows, left=left), **self._pixels(images)}
+
+    def words(self, rows: Sequence[dict[str, list[int]]], *, left: bool = False) -> dict[str, torch.Tensor]:
+        """`rows` padded to the longest, right or `left`, and their mask."""
         longest = max(len(row["input_ids"]) for row in rows)
         made = {"attention_mask": torch.zeros(len(rows), longest, dtype=torch.int64)}
         for number, row in enumerate(rows):
@@ -56,7 +60,7 @@ class Features:
             for name, values in row.items():
                 made.setdefault(name, torch.full((len(rows), longest), self.loaded.pad if name == "input_ids" else 0))
                 made[name][number, place] = torch.tensor(values)
-        return {**made, **self._pixels(images)}
+        return made
 
     def _pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         if self.table is not None:

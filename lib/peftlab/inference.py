@@ -1,8 +1,14 @@
-"""Answers: batched by length, greedy, deterministic; how likely each of a question's options is; and the loss on plain text."""
+"""Answers: batched by length, greedy, deterministic; how likely each of a question's options is; and the loss on plain text.
+
+What the prompts about one picture begin with, the picture in it, is read once for all of them.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, takewhile
 from typing import Any
 
 import torch
@@ -17,6 +23,9 @@ from peftlab.run import Run
 
 BATCH = 64
 CHOSEN = 16  # prompts read at once where their options are weighed too: a cache for every option of each
+HELD = 4 * 2**30  # bytes of keys and values that a batch holds, at most: 64 questions to LLaVA-1.5-7B would take 20 GB
+
+Found = tuple[list[str], list[list[float] | None]]  # answers, and how likely their options are
 
 
 def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: Run, *, max_new_tokens: int = 12) -> list[str]:
@@ -30,25 +39,156 @@ def answer(model: nn.Module, loaded: Loaded, examples: Sequence[Example], run: R
 
 def answer_and_choose(
     model: nn.Module, loaded: Loaded, examples: Sequence[Example], options: Sequence[tuple[str, ...]], run: Run, *, max_new_tokens: int = 12
-) -> tuple[list[str], list[list[float] | None]]:
+) -> Found:
     """The greedy answer to each example, as `answer` gives it, and how likely the model takes each of its `options` to be (`records.options`).
 
     A likelihood is the mean log-probability, in nats, of the option's tokens and the end of turn; None in place of the list for a question
     without options. Nothing is generated for it, so that an answer that is known is told from one that is well put. A prompt is read once
-    for both; prompts of one length are read together, which needs no padding before an option. Raises ValueError on no examples.
+    for both; where a picture is asked about several times, what its prompts begin with is read once too. Raises ValueError on no examples.
     """
     if not examples:
         raise ValueError("answer was given no examples")
-    pictures = features.encode(loaded, [e.image for e in examples])
-    prompts = [pictures.tokens(example.image, example.question) for example in examples]
+    asked = _Asked(model, loaded, examples, options, features.encode(loaded, [e.image for e in examples]), run, max_new_tokens)
     answers, likelihoods = [""] * len(examples), [None] * len(examples)
     with _steady(model, loaded, run):
-        for places in _batches(options, [len(prompt["input_ids"]) for prompt in prompts]):
-            inputs = pictures.batch([prompts[p] for p in places], [examples[p].image for p in places], left=True)
-            found = _read(model, loaded, inputs, [options[p] for p in places], max_new_tokens)
+        for places, found in asked.found():
             for place, text, values in zip(places, *found, strict=True):
                 answers[place], likelihoods[place] = text, values
     return answers, likelihoods
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Questions put to a model; the place of a question is its number among them."""
+
+    model: nn.Module
+    loaded: Loaded
+    examples: Sequence[Example]
+    options: Sequence[tuple[str, ...]]
+    pictures: features.Features
+    run: Run
+    max_new_tokens: int
+
+    @cached_property
+    def prompts(self) -> list[dict[str, list[int]]]:
+        return [self.pictures.tokens(example.image, example.question) for example in self.examples]
+
+    def found(self) -> Iterator[tuple[list[int], Found]]:
+        """The places of questions that are read together, and what is found of them."""
+        groups = self._groups()
+        for places in self._batches([place for group in groups if len(group) == 1 for place in group], same=True):
+            inputs = self.pictures.batch([self.prompts[p] for p in places], [self.examples[p].image for p in places], left=True)
+            yield places, self._read(places, inputs)
+        for window in self._windows([group for group in groups if len(group) > 1]):
+            yield from self._continued(window)
+
+    def _groups(self) -> list[list[int]]:
+        """The places of the questions on each picture, where the whole picture comes before they differ; else of each question.
+
+        Of questions alone too in families whose tokens are of several kinds: where a picture's tokens see each other, or are numbered in two
+        dimensions, a prompt is not read in two parts.
+        """
+        by_picture: dict[str | int, list[int]] = {}
+        for place, (prompt, example) in enumerate(zip(self.prompts, self.examples, strict=True)):
+            key = features.picture_digest(example.image) if set(prompt) == {"input_ids"} else place
+            by_picture.setdefault(key, []).append(place)
+        picture, groups = self.loaded.model.config.image_token_id, []
+        for group in by_picture.values():
+            start = self._start(group) if len(group) > 1 else 0
+            parted = start and any(picture in self.prompts[place]["input_ids"][start:] for place in group)
+            groups += [[place] for place in group] if parted else [group]
+        return groups
+
+    def _start(self, group: Sequence[int]) -> int:
+        """How many tokens the prompts of a group begin with in common; each has one more at least."""
+        columns = zip(*(self.prompts[place]["input_ids"][:-1] for place in group), strict=False)
+        return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+    def _windows(self, groups: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+        """Groups that are begun together: of about two batches of questions, so that these are of similar length."""
+        if not groups:
+            return
+        most = 2 * self._most([place for group in groups for place in group])
+        window: list[Sequence[int]] = []
+        for part in sorted((group[first : first + most] for group in groups for first in range(0, len(group), most)), key=self._start):
+            if sum(map(len, window)) + len(part) > most:
+                yield window
+                window = []
+            window.append(part)
+        yield window
+
+    def _batches(self, places: Sequence[int], *, same: bool) -> Iterator[list[int]]:
+        """The places that are read together: without options of similar length, with options of the same where `same`, so that no pad is before one."""
+        order = sorted(places, key=self._length)
+        chosen = [place for place in order if self.options[place]]
+        parts = [[place for place in order if not self.options[place]]]
+        parts += [list(part) for _, part in groupby(chosen, key=self._length)] if same else [chosen]
+        for part in filter(None, parts):
+            most = self._most(part)
+            yield from (part[first : first + most] for first in range(0, len(part), most))
+
+    def _length(self, place: int) -> int:
+        return len(self.prompts[place]["input_ids"])
+
+    def _most(self, places: Sequence[int]) -> int:
+        """How many questions are read at once: at most `BATCH`, or `CHOSEN` where options are weighed, and no more keys and values than `HELD`."""
+        config, chosen = _inside(self.loaded).config, max(len(self.options[place]) for place in places)
+        heads = config.num_key_value_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        token = 2 * config.num_hidden_layers * heads * (2 if loading.products(self.run.precision) == "bf16" else 4)
+        return max(1, min(CHOSEN if chosen else BATCH, HELD // (token * max(map(self._length, places)) * (1 + chosen))))
+
+    def _continued(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Found]]:
+        """As `found`, each group from the keys and values of what its prompts begin with."""
+        firsts, starts = [group[0] for group in groups], [self._start(group) for group in groups]
+        row = {place: number for number, group in enumerate(groups) for place in group}
+        begun = [{"input_ids": self.prompts[place]["input_ids"][:start]} for place, start in zip(firsts, starts, strict=True)]
+        inputs = self.pictures.batch(begun, [self.examples[place].image for place in firsts], left=True)
+        cache = self._generated(self.model, inputs, max_new_tokens=1).past_key_values
+        before = self._mask(cache, inputs)
+        for places in self._batches(list(row), same=False):
+            rows = torch.tensor([row[place] for place in places])
+            inputs = self.pictures.words([{"input_ids": self.prompts[place]["input_ids"][starts[row[place]] :]} for place in places], left=True)
+            inputs["attention_mask"] = torch.cat([before[rows], inputs["attention_mask"]], 1)
+            yield places, self._read(places, inputs, _selected(cache, rows))
+
+    def _read(self, places: Sequence[int], inputs: dict[str, torch.Tensor], begun: Cache | None = None) -> Found:
+        """Answers to a batch of prompts, or of what follows after `begun`, and the likelihoods of their options, which all of them have or none."""
+        options, length = [self.options[place] for place in places], inputs["input_ids"].shape[1]
+        model, more = (self.model, {}) if begun is None else (_inner(self.model), {"past_key_values": begun})
+        out = self._generated(model, inputs, max_new_tokens=self.max_new_tokens, output_logits=any(options), **more)
+        texts = self.loaded.processor.tokenizer.batch_decode(out.sequences[:, length:], skip_special_tokens=True)
+        texts = [text.strip() for text in texts]
+        if not any(options):
+            return texts, [None] * len(texts)
+        cache = out.past_key_values
+        cache.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
+        tokens = [[[*self.loaded.tokens(option), self.loaded.end] for option in several] for several in options]
+        mask = self._mask(cache, inputs) if begun is None else inputs["attention_mask"]
+        return texts, _likelihoods(_inner(self.model), cache, out.logits[0], tokens, mask)
+
+    def _mask(self, cache: Cache, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The mask of what `cache` holds: with the tokens in front that peft's prefix has; a soft prompt (`methods.prompt`) counts its own itself."""
+        mask = inputs["attention_mask"]
+        return F.pad(mask, (cache.get_seq_length() - mask.shape[1], 0), value=1) if _inner(self.model) is not self.model else mask
+
+    def _generated(self, model: nn.Module, inputs: dict[str, torch.Tensor], **named: Any) -> Any:
+        ends, device = model.generation_config.eos_token_id, next(model.parameters()).device
+        ends = sorted({self.loaded.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return model.generate(**inputs, do_sample=False, eos_token_id=ends, pad_token_id=self.loaded.pad, return_dict_in_generate=True, **named)
+
+
+def _inner(model: nn.Module) -> nn.Module:
+    """The model without peft around it, its adapters within: what goes on from a cache that holds a prefix."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _selected(cache: Cache, rows: torch.Tensor) -> Cache:
+    """A cache of these rows of another, which stays as it is."""
+    made = copy(cache)
+    made.layers = [copy(layer) for layer in cache.layers]
+    made.batch_select_indices(rows.to(cache.layers[0].keys.device))
+    return made
 
 
 @contextmanager
@@ -104,38 +244,13 @@ def fused(loaded: Loaded) -> Iterator[None]:
         config._attn_implementation = usual
 
 
-def _batches(options: Sequence[tuple[str, ...]], lengths: list[int]) -> Iterator[list[int]]:
-    """The places of examples that are read together: without options of similar length, with options of the same."""
-    order = sorted(range(len(options)), key=lengths.__getitem__)
-    several = [(BATCH, [p for p in order if not options[p]])]
-    several += [(CHOSEN, list(same)) for _, same in groupby((p for p in order if options[p]), key=lengths.__getitem__)]
-    for size, places in several:
-        yield from (places[start : start + size] for start in range(0, len(places), size))
-
-
-def _read(
-    model: nn.Module, loaded: Loaded, inputs: dict[str, torch.Tensor], options: list[tuple[str, ...]], max_new_tokens: int
-) -> tuple[list[str], list[list[float] | None]]:
-    """Answers to a batch of prompts and the likelihoods of their options, which all of them have or none."""
-    tokenizer, device, length = loaded.processor.tokenizer, next(model.parameters()).device, inputs["input_ids"].shape[1]
-    ends = model.generation_config.eos_token_id
-    ends = sorted({loaded.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
-    out = model.generate(
-        **{name: tensor.to(device) for name, tensor in inputs.items()},
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=loaded.pad, return_dict_in_generate=True, output_logits=any(options),
-    )  # fmt: skip
-    texts = [text.strip() for text in tokenizer.batch_decode(out.sequences[:, length:], skip_special_tokens=True)]
-    if not any(options):
-        return texts, [None] * len(texts)
-    out.past_key_values.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
-    tokens = [[[*loaded.tokens(option), loaded.end] for option in several] for several in options]
-    return texts, _likelihoods(model, out.past_key_values, out.logits[0], tokens)
-
-
-def _likelihoods(model: nn.Module, cache: Cache, following: torch.Tensor, options: list[list[list[int]]]) -> list[list[float]]:
+def _likelihoods(
+    model: nn.Module, cache: Cache, following: torch.Tensor, options: list[list[list[int]]], mask: torch.Tensor
+) -> list[list[float]]:
     """Mean log-probability of every option's tokens after its prompt, which `cache` holds; `options` are token lists for each prompt.
 
-    ``following`` (prompts, vocabulary) are the logits of the first token after the prompt.
+    ``following`` (prompts, vocabulary) are the logits of the first token after the prompt; `mask` (prompts, tokens) tells tokens in the
+    cache from pads.
     """
     owner = torch.tensor([row for row, several in enumerate(options) for _ in several], device=following.device)
     flat = [ids for several in options for ids in several]
@@ -147,10 +262,12 @@ def _likelihoods(model: nn.Module, cache: Cache, following: torch.Tensor, option
     cache.batch_select_indices(owner)
     logits = following[owner, None].float()  # (options, 1, vocabulary)
     if longest > 1:
-        before = torch.ones(len(flat), cache.get_seq_length(), dtype=torch.int64, device=owner.device)
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        places = _places(inner, owner, before.shape[1], longest - 1)
-        more = inner(input_ids=ids[:, :-1], attention_mask=torch.cat([before, there[:, :-1].long()], 1), past_key_values=cache, use_cache=True, **places)
+        before = mask.to(owner.device)[owner]
+        if before.all():
+            places = _places(model, owner, before.shape[1], longest - 1)
+        else:
+            places = {"position_ids": before.sum(1, keepdim=True) + torch.arange(longest - 1, device=owner.device)}
+        more = model(input_ids=ids[:, :-1], attention_mask=torch.cat([before, there[:, :-1].long()], 1), past_key_values=cache, use_cache=True, **places)
         logits = torch.cat([logits, more.logits.float()], 1)  # (options, longest, vocabulary)
     nats = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none") * there
     means = iter((-nats.sum(1) / there.sum(1)).tolist())
