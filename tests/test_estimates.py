@@ -360,7 +360,7 @@ def test_a_study_may_name_the_sets_that_what_is_kept_is_meant_over(kept: SimpleN
         estimates.forgetting(kept.predictions, sources=["sciense"])
     named = frame.assign(sources="titles icons_choice facts")
     head = tables.forgetting_table(named).head
-    assert tables.Cell("A_S", "mean of Titles, Icons (choice), Facts") in head and tables.Cell("Facts", "source") in head and tables.Cell("Scenes", "seen") in head
+    assert tables.Cell("A_S", "mean of Titles, Icons (choice), Facts") in head and tables.Cell("Facts", "source, n = 60") in head and tables.Cell("Scenes", "seen, n = 60") in head
     assert tables.Cell("A_S", "mean of the seen") in tables.forgetting_table(plain).head
     facts = {"forgetting": {"parts": named.astype(object).where(named.notna(), None).to_dict("records"), "likeliest": []}}
     assert "in the mean of Facts and Titles." in findings.forgetting(facts)[0]
@@ -454,6 +454,61 @@ def test_answers_that_stay_without_the_picture_are_counted(answers: pd.DataFrame
     assert estimates.unchanged(base.query("test_pictures == 'true'")).empty
 
 
+def test_choices_that_stay_are_told_from_words_that_stay(answers: pd.DataFrame) -> None:
+    base = answers.query("stage == 'evaluate' and dataset == 'scenes' and method == 'none'").assign(likeliest=0)
+    base = base.assign(choices=[(*said, "another") for said in base["answers"]])
+    names = base["example_id"].unique()
+    moved = base.assign(likeliest=(base["test_pictures"].eq("blank") & base["example_id"].isin(names[:15])).astype(int))
+    lora = base.assign(method="lora", likeliest=0, response=[f"never twice {i}" for i in range(len(base))], parsed=None)
+    moved, lora = (rows.assign(likeliest=rows["likeliest"].where(rows["example_id"] != names[-1], -1)) for rows in (moved, lora))
+    frame = estimates.unchanged(pd.concat([moved, lora])).set_index(["method", "pictures"])
+    assert frame.loc[("none", "blank"), "likeliest"] == pytest.approx(100 * 44 / 59) and frame.loc[("none", "blank"), "likeliest_n"] == 59
+    assert frame.loc[("none", "shuffled"), "likeliest"] == 100
+    row = frame.loc[("lora", "shuffled")]
+    assert row["mean"] == 0 and row["verdict"] == "lower", "by its words it answers otherwise every time"
+    assert frame.loc[("lora", "blank"), "likeliest_difference"] == pytest.approx(100 * 15 / 59) and frame.loc[("lora", "blank"), "likeliest_verdict"] == "higher"
+    few = frame.reset_index()
+    shown = tables.unchanged_table(few)
+    assert len(shown.head) == 9 and shown.rows[1][4].text == "100.0"
+    facts = {"hallucination": {"unchanged": few.astype(object).where(few.notna(), None).to_dict("records")}}
+    said = findings.unchanged(facts)
+    assert said[1].startswith("By its likeliest choice, where form counts for nothing, it stays with 74.6") and "under blank pictures, by that share, 1 is higher than the base" in said[2]
+
+
+def test_what_cannot_be_read_is_no_restraint(answers: pd.DataFrame) -> None:
+    probed = answers.query("stage == 'probe'")
+    absent = probed["answers"].str[0].eq("no") & probed["method"].eq("lora")
+    mute = probed.assign(
+        parsed=probed["parsed"].mask(absent, None), outcome=probed["outcome"].mask(absent, "unparsed"), value=probed["value"].mask(absent, 0.0)
+    )
+    one = absent & probed["example_id"].eq(probed["example_id"][absent].iloc[0])
+    mute = mute.assign(parsed=mute["parsed"].mask(one, "yes"), outcome=mute["outcome"].mask(one, "wrong"))
+    frame = estimates.hallucination(pd.concat([answers.query("stage != 'probe'"), mute]))
+    row = frame[frame["method"] == "lora"].iloc[0]
+    assert row["affirmed_read"] == 100 and 0 < row["absent_read"] < row["absent"] / 2 and row["affirmed"] < 50
+    said = findings.affirmed({"hallucination": {"scores": frame.astype(object).where(frame.notna(), None).to_dict("records")}})
+    assert any("whose answers can be read in at least half of the cases" in line and "LoRA" not in line for line in said)
+    assert any(line.startswith("Most other answers about absent things cannot be read") and "LoRA" in line and "100.0" in line for line in said)
+
+
+def test_tuned_models_are_compared_with_the_most_frequent_answer(published: collected.Results) -> None:
+    frame = estimates.to_majority(published.predictions, references=published.references)
+    scores, majority = estimates.scores(published.predictions), estimates.baselines(published.predictions, references=published.references).query("baseline == 'majority'").set_index("dataset")["mean"]
+    scores = scores.set_index(["method", "connector", "dataset"])["mean"]
+    assert len(frame) == 11 and "none" not in set(frame["method"])
+    for row in frame.to_dict("records"):
+        assert row["mean"] == pytest.approx(scores[row["method"], row["connector"], row["dataset"]] - majority[row["dataset"]])
+
+
+def test_the_same_questions_are_compared_by_answers_and_by_choices(published: collected.Results) -> None:
+    """Titles has open questions: what is lost by answers of all its questions is no measure beside what is lost by the choices of the closed."""
+    rows = published.predictions
+    given, known = estimates.closed(rows), estimates.by_likelihood(rows)
+    assert (given.counted == known.counted).all() and 0 < given.counted.sum() < len(rows)
+    asked = rows[given.counted & (rows["method"] == "none") & (rows["dataset"] == "titles") & (rows["test_pictures"] == "true")]
+    assert len(asked) == len(given.average(given.counted & rows.index.isin(asked.index), ["tested_on"])[0]) < 1000
+
+
 def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> None:
     invented, unchanged = estimates.invented(captioning), estimates.unchanged(captioning)
     shown = tables.invented_table(invented)
@@ -465,8 +520,8 @@ def test_inventions_and_stays_are_shown_and_told(captioning: pd.DataFrame) -> No
     facts = {"hallucination": {name: frame.astype(object).where(frame.notna(), None).to_dict("records") for name, frame in (("invented", invented), ("unchanged", unchanged))}}
     said = findings.invented(facts)
     assert said[0].startswith("Models were probed after 60, 120 and 180 steps") and said[1].startswith("Of the captions of the bare base 10.0") and "Of 1 tuned model" in said[2] and "1 is lower (LoRA (connector frozen))" in said[2]
-    assert "the base names nothing in 5.0" in said[3] and "LoRA (connector frozen) after 180 steps, 100.0" in said[3] and "after 60 steps" not in said[3]
-    assert "On the 170 pictures" in said[4] and "those of LoRA (connector frozen), 0.0" in said[4] and "which names nothing in 100.0" in said[4] and "at most 100.0" in said[6]
+    assert "the base names none in 5.0" in said[3] and "LoRA (connector frozen), 100.0" in said[3] and "60" not in said[3]
+    assert "On the 170 pictures" in said[4] and "those of LoRA (connector frozen), 0.0" in said[4] and "which names none of the things looked for in 100.0" in said[4] and "up to 100.0" in said[6]
     assert said[5] == "After 60, 120 and 180 steps these shares were, in per cent: LoRA (connector frozen) 11.8, 0.0 and 0.0."
     one = {"hallucination": {"invented": [r for r in facts["hallucination"]["invented"] if r["steps"] in (0, 60)]}}
     assert not any(line.startswith(("Models were probed", "After")) for line in findings.invented(one)) and "1 is higher than the bare base (LoRA (connector frozen))" in findings.invented(one)[1]
@@ -489,7 +544,7 @@ def test_simple_scenes_are_what_the_protocol_is_said_of_and_too_few_clean_ones_a
 
     assert any("On the 190 pictures" in line for line in said(both)) and not any("170 pictures" in line or line.startswith("Too few") for line in said(both))
     few = estimates.invented(captions[captions["example_id"].isin([f"c{i}" for i in range(100)])])
-    assert [line for line in said(few) if line.startswith("Too few for more: the base captions only 85 of 100 pictures without an error")] and not any("On the " in line for line in said(few))
+    assert [line for line in said(few) if line.startswith("Too few for more: of only 85 of 100 pictures the base names things, and only such as are there")] and not any("On the " in line for line in said(few))
     assert estimates.broken(few).empty and estimates.broken(few.iloc[:0]).empty, "a table of nothing but dashes"
     mixed = pd.concat([both, few.assign(dataset="facts")[few["clean"].notna()]])
     assert {row[5].small for row in tables.broken_table(estimates.broken(mixed)).rows if row[4] == "85"} == {"fewer than 100"}

@@ -158,9 +158,9 @@ def test_likelihoods_of_every_family(name: str, cache: object) -> None:
         assert values == (pytest.approx(plainly(model, loaded, example, run), abs=1e-4) if example.choices else None)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_loss_of_text_is_that_of_its_tokens(name: str, cache: object) -> None:
-    run = run_of("lora", model=name)
+@pytest.mark.parametrize(("name", "method"), [(name, "lora") for name in FAMILIES] + [(name, m) for name in ("tiny-qwen2-vl", "tiny-qwen3-vl", "tiny-mlp") for m in AHEAD])
+def test_the_loss_of_text_is_that_of_its_tokens(name: str, method: str, cache: object) -> None:
+    run = run_of(method, model=name)
     model, loaded = loud(run)
     passages = {"a": "one thing and then another", "b": "no"}
     rows = inference.text_loss(model, loaded, passages, run)
@@ -168,6 +168,8 @@ def test_the_loss_of_text_is_that_of_its_tokens(name: str, cache: object) -> Non
         ids = loaded.processor.tokenizer(text, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             known = F.log_softmax(model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0].float(), -1)
+            said = model(input_ids=ids[:, :-1], attention_mask=torch.ones_like(ids[:, :-1]), use_cache=False).logits[0].float()
+        assert said.log_softmax(-1).numpy() == pytest.approx(known[:-1].numpy(), abs=1e-4), "a token is told from what comes after it"
         assert row["nats"] == pytest.approx(-sum(known[i, ids[0, i + 1]].item() for i in range(ids.shape[1] - 1)), abs=1e-3)
         assert row["tokens"] == ids.shape[1] - 1
     assert [row["passage"] for row in rows] == ["a", "b"]

@@ -50,6 +50,15 @@ def test_a_budget_chooses_the_largest_size_that_keeps_within_it(method: str) -> 
     assert sum(p.numel() for p in attached.parameters() if p.requires_grad) == trains(size)
 
 
+def test_a_size_that_trains_less_the_larger_it_is_and_one_that_would_be_changed_are_sentences() -> None:
+    run = Run(model="tiny-mlp", method="randlora", budget=8.0, precision="fp32")
+    with pytest.raises(ValueError, match="what randlora trains falls as its rank grows .*: give size, not budget"):
+        methods.fitted(models.load(run), run)
+    run = Run(model="tiny-mlp", method="oft", size=6, precision="fp32")
+    with pytest.raises(ValueError, match="size is 6, but a block of OFT divides the width of its layer: peft would take 4"):
+        methods.attach(models.load(run), run)
+
+
 def test_budgets_that_cannot_be_met_and_sizes_given_twice_are_sentences() -> None:
     with pytest.raises(ValueError, match="which is given too"):
         Run(method="lora", size=4, budget=1.0)

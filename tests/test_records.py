@@ -406,6 +406,15 @@ def test_options_are_the_choices_or_the_answers_of_a_closed_kind(work: Path) -> 
     assert given == [("blue", "cat", "red"), ("cat", "dog"), (), (), (), ()]
 
 
+def test_what_is_weighed_of_letters_is_the_letters(work: Path) -> None:
+    lettered = example(1, choices=("cat", "dog", "ox"), answers=("B", "dog"))
+    named = example(2, choices=("A", "B"), answers=("B",))
+    records.write_examples("science", {"test": [lettered, named]})
+    assert records.options([lettered, named], "science") == [("A", "B", "C"), ("A", "B")]
+    rows = records.predictions([lettered, named], ["B"] * 2, options=[("A", "B", "C"), ("A", "B")], likelihoods=[[-1.0, -2.0, -3.0], [-1.0, -2.0]])
+    assert rows["options"].tolist() == [["A", "B", "C"], None]
+
+
 def test_what_was_weighed_is_kept_with_its_likelihoods(work: Path) -> None:
     examples = [example(1), example(2, choices=()), example(3, choices=())]
     rows = records.predictions(examples, ["cat"] * 3, options=[("cat", "dog"), ("ox", "cat"), ()], likelihoods=[[-1.0, -2.0], [-3.0, -4.0], None])

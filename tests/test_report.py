@@ -181,7 +181,7 @@ def test_what_is_unreadable_is_counted_by_model_and_data_set() -> None:
     """A base that was asked about several sets is one model."""
     scores = [row(dataset=name, method="none") for name in ("scenes", "facts", "icons_choice")]
     said = findings.failed({"main_results": {"to_blind": [], "to_base": [], "to_shuffled": [], "unreadable": [{**scores[2], "share": 70.0}], "unreadable_above": 5, "scores": scores}})
-    assert said == ["In 1 of 3 cases, each a model on a data set, more than 5\xa0% of the answers are unreadable; most of all Untouched base on Icons (choice), 70.0\xa0%."]
+    assert said == ["In 1 of 3 cases, each a model on a data set, more than 5\xa0% of the answers are unreadable; most of all those of the untouched base on Icons (choice), 70.0\xa0%."]
 
 
 def test_no_number_is_typed_in_the_template() -> None:
@@ -200,7 +200,7 @@ def test_without_prepared_pictures_the_report_says_so(built: Path) -> None:
 
 
 def test_a_study_without_probe_costs_and_controls_has_no_such_sections(built: Path) -> None:
-    last = "[17]"  # of the references: each is counted where it is first cited, and a section that is gone cites nothing
+    last = "[15]"  # of the references: each is counted where it is first cited, and a section that is gone cites nothing
     assert last in Page(report.build("smoke").html.read_text()).text
     for name in ("hallucination", "cost"):
         (paths.build() / "facts" / f"{name}.json").unlink()
@@ -325,7 +325,7 @@ def test_what_is_likeliest_is_said_with_its_control() -> None:
     tuned = row(mean=26.9, metric="likeliest", difference=-0.2, verdict="not distinguishable", control=2.5, control_low=0.2, control_high=4.8, control_verdict="higher")
     said = findings.likeliest({"main_results": {"likeliest": [base, tuned]}})
     assert said[0].endswith("the untouched base has 27.1\u00a0% [23.7,\u00a030.5], n\u00a0=\u00a01,000.")
-    assert said[1] == "Of 1 tuned model, by that measure, none is distinguishable from the untouched base." and said[2] == "LoRA (connector frozen) has +2.5 points [0.2,\u00a04.8] to its control by it; higher."
+    assert said[1] == "Of 1 tuned model, by that measure, none is distinguishable from the untouched base." and said[2] == "By the likeliest choice LoRA (connector frozen) is above its control with shuffled pictures, +2.5 points [0.2,\u00a04.8]."
     assert findings.likeliest({"main_results": {"likeliest": []}}) == []
 
 
@@ -385,7 +385,7 @@ def test_the_abstract_tells_the_likeliest_choice_of_that_data_set_alone(built: P
 
 def probed(**values: Any) -> dict[str, Any]:
     """A row of the probe, with what it says of absent things."""
-    return row(**{"n": 900, "unparsed": 0, "yes_rate": 38.0, "affirmed": 11.0, "affirmed_low": 6.0, "affirmed_high": 16.0, "absent": 450, "difference": 4.0, **values})
+    return row(**{"n": 900, "unparsed": 0, "yes_rate": 38.0, "affirmed": 11.0, "affirmed_low": 6.0, "affirmed_high": 16.0, "absent": 450, "absent_read": 450, "affirmed_read": 11.0, "seeds": 1, "difference": 4.0, **values})
 
 
 def test_lost_form_is_told_from_a_changed_mind() -> None:
@@ -396,7 +396,7 @@ def test_lost_form_is_told_from_a_changed_mind() -> None:
     assert "More than half of the answers of (IA)³ (connector frozen) name neither yes nor no, or both: what was lost there is at least the form." in said
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "The only other tuned model is below it."), (2, "Each of the other 2 tuned models is below it.")])
+@pytest.mark.parametrize(("count", "said"), [(1, "The only other tuned model is below it."), (2, "Each of the other 2 tuned models is below LoRA (connector frozen).")])
 def test_one_is_not_many(count: int, said: str) -> None:
     tally = {"higher": 0, "lower": count, "not distinguishable": 0, "all": count}
     main = {"scores": [row(group="seen")], "baselines": [], "to_best_tally": {"scenes": tally}}

@@ -34,6 +34,8 @@ from peftlab.run import CONTROLS, Run, axis
         ({"steps": True}, "steps is True; a whole number of at least 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5; a whole number of at least 1"),
         ({"keep_every": 0}, "keep_every is 0; a whole number of at least 1, or None"),
+        ({"keep_every": 60}, "keep_every is 60, which keeps nothing of 60 steps"),
+        ({"method": "connector", "connector": "tuned", "lr": 0.5}, "connector trains the connector alone: its rate is connector_lr"),
         ({"method": "dare_90", "keep_every": 5}, "what dare_90 stores is made at the end of its training"),
         ({"probe_step": 30}, "probe_step is 30; the last step, 60, or one before it that keep_every (None) keeps"),
         ({"probe_step": 25, "keep_every": 20}, "probe_step is 25; the last step, 60, or one before it that keep_every (20) keeps"),

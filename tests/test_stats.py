@@ -100,6 +100,13 @@ def test_paired_joins_by_id_not_by_position() -> None:
     assert found.low == pytest.approx(stats.interval(aligned["value_x"] - aligned["value_y"], aligned["picture_id_x"], aligned["asset_x"]).low)
 
 
+def test_names_are_paired_whatever_the_order_of_their_categories() -> None:
+    a = clustered(0).assign(example_id=lambda f: f["example_id"].astype("category"))
+    b = a.assign(example_id=a["example_id"].cat.reorder_categories(a["example_id"].cat.categories[::-1]))
+    found = stats.paired(a, b)
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+
+
 def test_paired_names_what_is_wrong() -> None:
     a = clustered(0, n=20)
     with pytest.raises(ValueError, match="'e19' is only in the first frame"):

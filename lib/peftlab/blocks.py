@@ -152,7 +152,7 @@ class Tabular:
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with a question and its answer, and what models said: (who, answer, right | wrong | unparsed)."""
+    """A picture with a question and its answer, and what models said: (who, answer, right | wrong | unparsed, or the number that it earned)."""
 
     image: Image.Image
     place: str
@@ -185,7 +185,7 @@ class Gallery:
     def _card(self, card: Card) -> str:
         data = base64.b64encode(_webp(card.image)).decode()
         said = "".join(
-            f'<li class="{html.escape(outcome)}"><span title="{html.escape(outcome)}">{MARKS[outcome]}</span> {html.escape(who)}: {html.escape(text) or "<i>nothing</i>"}</li>'
+            f'<li class="{outcome * (outcome in MARKS)}"><span title="{html.escape(outcome)}">{MARKS.get(outcome, html.escape(outcome))}</span> {html.escape(who)}: {html.escape(text) or "<i>nothing</i>"}</li>'
             for who, text, outcome in card.responses
         )
         texts = f'<p class="place">{html.escape(card.place)}</p><p>{html.escape(card.question)}</p><p><b>{html.escape(card.answer)}</b></p>'
@@ -198,7 +198,7 @@ class Gallery:
         for i, card in enumerate(self.cards[j] for j in sorted(turn)):
             name = f"{self.key}-{i}.png"
             card.image.save(folder / name)
-            said = "".join(f"({literal(MARKS[o])}, {literal(w)}, {literal(t[:60] or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
+            said = "".join(f"({literal(MARKS.get(o, o))}, {literal(w)}, {literal(t[:60] or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
             cards.append(f"({literal(name)}, {literal(card.alt)}, {literal(card.place)}, {literal(card.question)}, {literal(card.answer)}, ({said}))")
         return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, gallery(({', '.join(cards)},)), floats: false)"
 

@@ -34,6 +34,8 @@ class Scorer(Protocol):
 
     def scores(self, judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, Any]]: ...
 
+    def weighed(self, choices: Sequence[str] | None, options: Sequence[str] | None, answers: Sequence[str]) -> Sequence[str]: ...
+
     def shown(self, name: str, predictions: pd.DataFrame, *, dataset: str = "") -> tuple[str, ...]: ...
 
 
@@ -69,7 +71,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             given = []
             for (_, stage, run, _), rows in zip(several, stored, strict=True):
                 dataset = run.tested_on if stage == "evaluate" else run.probe
-                given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(rows))))
+                given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(scorer, rows))))
                 if set(one.names) & set(scorer.RELATIVE) and dataset not in whole:
                     whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
                 if set(one.names) & set(scorer.NAMING) and dataset not in vocabularies:
@@ -141,9 +143,14 @@ def _names(scorer: Scorer, stage: str, tested_on: str, filled: tuple[str, ...]) 
     return scorer.shown(datasets.card(tested_on).metric, there, dataset=tested_on) if stage == "evaluate" else scorer.shown(tested_on, there)
 
 
-def _filled(rows: pa.Table) -> tuple[str, ...]:
-    """The columns that hold something."""
-    return tuple(name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count < len(rows))
+def _filled(scorer: Scorer, rows: pa.Table) -> tuple[str, ...]:
+    """The columns that hold something; likelihoods count only where they are of what is taught."""
+    names = tuple(name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count < len(rows))
+    if "likelihoods" not in names:
+        return names
+    first = rows.filter(rows["likelihoods"].is_valid()).slice(0, 1).to_pylist()[0]
+    taught = scorer.weighed(first["choices"], first.get("options"), first["answers"])
+    return names if taught else tuple(name for name in names if name != "likelihoods")
 
 
 Assessed = tuple[pa.Table, list[dict[str, Any]]]  # the answers of a stage as they were judged, and a row of scores for each metric
@@ -228,7 +235,7 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
             for cell in _stages(given, told):
                 stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
                 bare = group.select([c for c in answers.GIVEN if c in group.column_names]).take(pa.array(cell.index))
-                asked = _Given(bare, tested_on, (metric,) if metric else _names(scorer, stage, tested_on, _filled(bare)))
+                asked = _Given(bare, tested_on, (metric,) if metric else _names(scorer, stage, tested_on, _filled(scorer, bare)))
                 try:
                     [(one, made)] = _assessed(scorer, [asked], {tested_on: _whole(results.references, tested_on)}, {tested_on: results.vocabulary(tested_on)})
                 except ValueError as error:

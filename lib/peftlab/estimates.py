@@ -34,6 +34,11 @@ class Averaged:
             self.questions = questions
 
     @property
+    def counted(self) -> np.ndarray:
+        """A truth value for each row, whether it counts."""
+        return np.ones(len(self.rows), dtype=bool) if self._of is None else self._of
+
+    @property
     def tested_on(self) -> set[str]:
         """The data sets and probes that the rows are answers to."""
         return set((self.rows["tested_on"] if self._of is None else self.rows["tested_on"][self._of]).unique())
@@ -392,6 +397,20 @@ def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None
     return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "baseline", "group", "mean", "low", "high", "n", "clusters", "verdict"])
 
 
+def to_majority(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Paired differences of every tuned model to always giving the most frequent answer of each template, on the set it was tuned on; `references` as in `baselines`."""
+    tuned = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
+    most: dict[str, pd.Series] = {}  # by question: all models tuned on a set are asked the same ones
+
+    def majority(dataset: str, cell: pd.DataFrame) -> pd.Series:
+        asked = cell["question_id"].astype(str).to_numpy()
+        if dataset not in most or len(most[dataset]) != len(asked) or not most[dataset].index.isin(asked).all():
+            most[dataset] = pd.Series(_majority(cell, references).to_numpy(), asked)
+        return most[dataset][asked]
+
+    return _differences((_named(key), cell, _instead(cell, value=majority(key[3], cell).to_numpy())) for key, cell in tuned.items())
+
+
 def averages_to_base(predictions: Predictions) -> pd.DataFrame:
     """Like `to_base`, over the seen and the unseen data sets."""
     found = list(_groups(cells(predictions)))
@@ -453,12 +472,11 @@ def by_likelihood(predictions: Predictions) -> Averaged | None:
 
     What is lost of the form of answers costs nothing here, so that every estimate made of these tells what is known from how it is put.
     """
-    rows = _rows(predictions)
-    if "likeliest" not in rows or not (chosen := (rows["likeliest"] >= 0).to_numpy()).any():
+    given = closed(predictions)
+    if given is None:
         return None
-    once = _once(predictions)
-    numbers, own = once.questions
-    own = own.assign(choices=[choices or (options if isinstance(options, tuple) else ()) for choices, options in zip(own["choices"], own["options"], strict=True)])
+    rows, chosen, (numbers, own) = given.rows, given.counted, given.questions
+    own = own.assign(choices=[_options(*one) for one in zip(own["choices"], own["options"], own["answers"], strict=True)], options=None)
     sizes = own["choices"].map(len).to_numpy()
     ends = np.cumsum(sizes)
     named = [np.eye(size)[place] for size in sizes for place in range(size)]  # each option of each question, taken for the likeliest
@@ -467,7 +485,23 @@ def by_likelihood(predictions: Predictions) -> Averaged | None:
     value = np.where(chosen, earned[np.where(chosen, (ends - sizes)[numbers] + rows["likeliest"].to_numpy(), 0)], np.nan)
     known = {"metric": "likeliest", "outcome": "right"}  # none is unparsed
     constant = {name: pd.Categorical.from_codes(np.zeros(len(rows), dtype=np.int8), pd.Index([level])) for name, level in known.items()}
-    return Averaged(rows.assign(value=value, **constant), of=chosen, questions=once.questions)
+    return Averaged(rows.assign(value=value, **constant), of=chosen, questions=given.questions)
+
+
+def closed(predictions: Predictions) -> Averaged | None:
+    """The answers to the closed questions that `by_likelihood` is of, as they were given; None where there are none."""
+    rows = _rows(predictions)
+    if "likeliest" not in rows or not (rows["likeliest"] >= 0).any():
+        return None
+    numbers, own = _once(predictions).questions
+    taught = np.array([len(_options(*one)) > 0 for one in zip(own["choices"], own["options"], own["answers"], strict=True)])
+    chosen = (rows["likeliest"] >= 0).to_numpy() & taught[numbers]
+    return Averaged(rows, of=chosen, questions=(numbers, own)) if chosen.any() else None
+
+
+def _options(choices: tuple[str, ...], options: Any, answers: tuple[str, ...]) -> Sequence[str]:
+    """What the likelihoods of a question's answers are of, as `metrics.weighed` says; a study made before there were options has none."""
+    return metrics.weighed(choices, options if isinstance(options, tuple) else None, answers)
 
 
 def likeliest(predictions: Predictions) -> pd.DataFrame:
@@ -697,7 +731,8 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
     """A row per model tuned on a data set: accuracy with interval, precision, recall, F1, yes rate, n, unparsed.
 
     ``affirmed`` is the share of questions about absent things that got a yes, with its interval, and ``difference`` the paired one to the
-    untouched base on them: what is hallucinated, where accuracy also falls by denying what is there or by losing the form.
+    untouched base on them: what is hallucinated, where accuracy also falls by denying what is there or by losing the form. An answer that cannot be read
+    is no yes: ``affirmed_read`` is the share of the ``absent_read`` answers about absent things that can be (None of none).
     The untouched base is one row (data set None), and always answering yes another (method None). Where bases are quantised there is a column
     quantisation (None where yes is always said); each has its own row, which models on it are compared with. Of several seeds the answers are averaged by question, and
     precision, recall, F1 and yes rate are the means of those of each seed, None where one has none. Raises ValueError where a model's rows mix levels of another axis.
@@ -739,8 +774,10 @@ def _probed(judged: pd.DataFrame, bare: pd.DataFrame | None, **names: Any) -> di
     seed = pd.factorize(judged["seed"])[0]
     each = metrics.shares_of_yes(judged, [np.flatnonzero(seed == one) for one in range(seed.max() + 1)])
     more = {name: _of_seeds(values) for name, values in each.items()}
-    absent = _by_question(_affirmed(judged))
+    denied = _affirmed(judged)
+    absent, read = _by_question(denied), denied["value"][(denied["outcome"] != "unparsed").to_numpy()]
     share = _within(_row(_mean(absent)), 100.0)
+    more |= {"affirmed_read": float(read.mean()) if len(read) else None, "absent_read": len(read)}
     more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
     return {**names, **_score(_by_question(judged)), **more, **_against(None if bare is None else stats.paired(absent, bare))}
 
@@ -883,8 +920,10 @@ def _bounds(estimates: dict[str, stats.Interval]) -> dict[str, Any]:
 def unchanged(predictions: Predictions) -> pd.DataFrame:
     """How often an answer stays what it was when the picture is blank or another: a row per model and ``pictures``, in per cent with its interval.
 
-    Answers are compared as they were read, unparsed ones to the letter. High under pictures that do not fit the question, it says that the answer
-    comes from the language. ``difference`` is the paired one to the bare base of the same precision, tested on the same questions.
+    Answers are compared as they were read, unparsed ones to the letter, and beside that (``likeliest``, of ``likeliest_n`` closed questions) the options
+    that the model takes for the likeliest: a model that finds many words for one thought, or none that can be read, changes its answers more easily than its
+    mind. What stays need not have come from the picture. ``difference`` and ``likeliest_difference`` are the paired ones to the bare base of the same
+    precision, tested on the same questions.
     """
     once = _once(predictions)
     rows = once.rows
@@ -895,31 +934,48 @@ def unchanged(predictions: Predictions) -> pd.DataFrame:
     numbers, own = once.questions
     question, seed, parsed = numbers[places], pd.factorize(_codes(mine["seed"]))[0], _codes(mine["parsed"]).astype(np.int64)
     said = np.where(parsed >= 0, parsed, parsed.max(initial=-1) + 1 + _codes(mine["response"]))
+    given = closed(once)
+    chosen = np.where(given.counted, rows["likeliest"], -1)[places] if given else np.full(len(places), -1)
     asked = (arm * len(own) + question) * (seed.max(initial=0) + 1) + seed
-    true, each = np.flatnonzero(_is(mine, test_pictures="true")), {}
+    true, pairs = np.flatnonzero(_is(mine, test_pictures="true")), {}
     for pictures in ("blank", "shuffled"):
         other = np.flatnonzero(_is(mine, test_pictures=pictures))
         for one in (true, other):
             if len(other) and pd.Series(asked[one]).duplicated().any():
                 raise ValueError("a question was asked twice of one model under the same pictures: a study asks each once")
         where = pd.Index(asked[other]).get_indexer(asked[true])
-        there = true[where >= 0]
-        same = pd.DataFrame({"arm": arm[there], "question": question[there], "value": 100.0 * (said[there] == said[other[where[where >= 0]]])})
-        for number, part in same.groupby(["arm", "question"], sort=False)["value"].mean().reset_index().groupby("arm", sort=False):
-            each[*keys[number], pictures] = own[["question_id", "picture_id", "asset"]].iloc[part["question"]].assign(value=part["value"].to_numpy())
-    found = []
-    for key, pictures in ((key, pictures) for key in keys for pictures in ("blank", "shuffled") if (*key, pictures) in each):
-        cell = each[*key, pictures]
-        level = _within(_row(stats.interval(cell["value"], cell["picture_id"], cell["asset"])), 100.0)
+        pairs[pictures] = true[where >= 0], other[where[where >= 0]]
+
+    def shares(said: np.ndarray) -> dict[tuple[str, ...], pd.DataFrame]:
+        """For each model and kind of pictures the questions with the share of seeds, in per cent, at which what was said (a number; none below zero) stays."""
+        each = {}
+        for pictures, (there, then) in pairs.items():
+            known = (said[there] >= 0) & (said[then] >= 0)
+            there, then = there[known], then[known]
+            same = pd.DataFrame({"arm": arm[there], "question": question[there], "value": 100.0 * (said[there] == said[then])})
+            for number, part in same.groupby(["arm", "question"], sort=False)["value"].mean().reset_index().groupby("arm", sort=False):
+                each[*keys[number], pictures] = own[["question_id", "picture_id", "asset"]].iloc[part["question"]].assign(value=part["value"].to_numpy())
+        return each
+
+    def level(each: dict[tuple[str, ...], pd.DataFrame], key: tuple[str, ...], pictures: str) -> dict[str, Any]:
+        if (cell := each.get((*key, pictures))) is None:
+            return dict.fromkeys(("mean", "low", "high", "n", "clusters", *DIFFERENCE))
         base = each.get((*key[:3], "none", "frozen", key[5], pictures)) if key[3] != "none" else None
-        found.append({**dict(zip(ARM, key)), "pictures": pictures, **level, **_against(None if base is None else stats.paired(cell, base, "question_id"))})
+        share = _within(_row(stats.interval(cell["value"], cell["picture_id"], cell["asset"])), 100.0)
+        return {**share, **_against(None if base is None else stats.paired(cell, base, "question_id"))}
+
+    found, each, likely = [], shares(said), shares(chosen)
+    for key, pictures in ((key, pictures) for key in keys for pictures in ("blank", "shuffled") if (*key, pictures) in each):
+        beside = level(likely, key, pictures)
+        beside = {"likeliest" + ("" if name == "mean" else f"_{name}"): value for name, value in beside.items() if name != "clusters"}
+        found.append({**dict(zip(ARM, key)), "pictures": pictures, **level(each, key, pictures), **beside})
     return _sorted(found) if found else pd.DataFrame(columns=[*ARM, "pictures", "mean", "low", "high", "n", "clusters", *DIFFERENCE])
 
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per machine, model, method, connector and quantisation: runs, seconds, peak memory, what trains, adapter bytes.
 
-    Seconds are the median with the least and the most; memory is the most. Trainable parameters are by tower.
+    Seconds are the median with the least and the most; memory is the most, that of a GPU in a column of its own where there was one. Trainable parameters are by tower.
     """
     by = ["device", "processor", "model", "method", "connector", "quantisation"]
     if rows.empty:
@@ -930,8 +986,9 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(trainable=rows[trainable].fillna(0).sum(axis=1), total=rows[totals].fillna(0).sum(axis=1) if totals else rows.get("total"))
     towers = {c: (c, "first") for c in (*trainable, "trainable", "total")}
     seconds = {"seconds": ("seconds", "median"), "least_seconds": ("seconds", "min"), "most_seconds": ("seconds", "max")}
+    peaks = {"peak_device_bytes": ("peak_device_bytes", "max")} if rows.get("peak_device_bytes", pd.Series()).notna().any() else {}
     frame = rows.groupby(by, sort=False, dropna=False).agg(
-        runs=("run", "nunique"), steps=("steps", "max"), **seconds, peak_memory_bytes=("peak_memory_bytes", "max"), adapter_bytes=("adapter_bytes", "max"), **towers
+        runs=("run", "nunique"), steps=("steps", "max"), **seconds, **peaks, peak_memory_bytes=("peak_memory_bytes", "max"), adapter_bytes=("adapter_bytes", "max"), **towers
     )
     frame["share"] = 100 * frame["trainable"] / frame["total"]
     return style.ordered(frame.reset_index(), ("model", "method", "connector"))
@@ -1016,6 +1073,7 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
         "others": [n for n in names if models.card(n).family != "pocket"],
         "runs": int(whole.loc[tuned, "run"].nunique()),
         "methods": int(whole["method"].nunique()),
+        "quantised": sorted(set(whole["quantisation"].unique()) - {"none"}),
         "seeds": sorted(int(s) for s in whole["seed"].unique()),
         **{axis: sorted(x for x in whole.loc[tuned, axis].unique().tolist() if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},
         "answers": len(whole),
@@ -1027,13 +1085,13 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
 def samples(predictions: Predictions, *, size: int = 4, seed: int = 0) -> pd.DataFrame:
     """Some test questions of each data set, drawn by a seeded order, each with the answers of every model tested on it.
 
-    A row per question: tested_on, example_id, question, answers, and ``responses``, a list of model, method, connector, response, outcome.
+    A row per question: tested_on, example_id, question, answers, and ``responses``, a list of model, method, connector, response, outcome, value and metric.
     """
     whole = _rows(predictions)
     right = _is(whole, stage="evaluate", test_pictures="true", train_pictures="true", quantisation="none")
-    first = min(whole.loc[right, "seed"].unique(), default=None)
+    first, shown = min(whole.loc[right, "seed"].unique(), default=None), ["model", "method", "connector", "response", "outcome", "value", "metric"]
     right &= _is(whole, seed=first) & _same(whole["tested_on"], whole["dataset"])
-    asked = whole.loc[right, ["tested_on", "example_id", "question", "answers", "model", "method", "connector", "response", "outcome"]]
+    asked = whole.loc[right, ["tested_on", "example_id", "question", "answers", *shown]]
     rows = []
     for dataset in [d for d in style.order("dataset") if d in set(asked["tested_on"].unique())]:
         mine = asked[asked["tested_on"] == dataset]
@@ -1042,6 +1100,6 @@ def samples(predictions: Predictions, *, size: int = 4, seed: int = 0) -> pd.Dat
             one = style.ordered(mine[mine["example_id"] == ids[i]], ("model", "method", "connector"))
             first = one.iloc[0]
             rows.append(
-                {"tested_on": dataset, "example_id": ids[i], "question": first["question"], "answers": list(first["answers"]), "responses": one[["model", "method", "connector", "response", "outcome"]].to_dict("records")}
+                {"tested_on": dataset, "example_id": ids[i], "question": first["question"], "answers": list(first["answers"]), "responses": one[shown].to_dict("records")}
             )  # fmt: skip
     return pd.DataFrame(rows)

@@ -32,9 +32,9 @@ def main_results(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             _line(ax, row, block)
     ax.set_xlabel(f"{_quantity(scores)}, 95 % interval")
     ax.set_xlim(left=0)
-    base = Line2D([], [], color=style.BASE, linestyle="--", label="untouched base")
+    base = Line2D([], [], color=style.BASE, linestyle="--", label="Untouched base")
     dots = [Line2D([], [], color=style.BASE, linestyle=dash, label=style.label("baseline", b)) for b, dash in DASHES.items() if "baseline" in scores and b in set(scores["baseline"])]
-    _legend(ax, [base, *dots])
+    _legend(ax, scores, [base, *dots])
     return ax
 
 
@@ -60,7 +60,7 @@ def differences(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = _blocks(frame, ax)
     ax.axvline(0, color=style.BASE, linewidth=0.8, zorder=1)
     ax.set_xlabel("Paired difference (points), 95 % interval")
-    _legend(ax, [])
+    _legend(ax, frame, [])
     return ax
 
 
@@ -87,14 +87,14 @@ def hallucination(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     `frame` is `estimates.hallucination`'s, of one quantisation: the untouched base and always saying yes are vertical lines through every block.
     """
     ax = _blocks(frame[frame["dataset"].notna()], ax)
-    lines = [(frame["method"] == "none", "--", "untouched base"), (frame["method"].isna(), ":", "always yes")]
+    lines = [(frame["method"] == "none", "--", "Untouched base"), (frame["method"].isna(), ":", "Always yes")]
     for chosen, dash, _ in lines:
         for row, block in product(frame[chosen].to_dict("records"), ax.peftlab_blocks):
             if row.get("model") == block["model"]:
                 ax.plot([row["mean"]] * 2, [block["top"], block["bottom"]], linestyle=dash, color=style.BASE, linewidth=1, zorder=1)
     ax.set_xlabel("Accuracy of the probe (%), 95 % interval")
     ax.set_xlim(left=0)
-    _legend(ax, [Line2D([], [], color=style.BASE, linestyle=dash, label=name) for _, dash, name in lines])
+    _legend(ax, frame, [Line2D([], [], color=style.BASE, linestyle=dash, label=name) for _, dash, name in lines])
     return ax
 
 
@@ -113,7 +113,7 @@ def _cost(frame: pd.DataFrame, ax: Axes) -> None:
     for row in base.to_dict("records"):
         ax.axhline(row["mean"], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
     if len(base):
-        ax.annotate("untouched base", (1, float(base["mean"].iloc[0])), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize="small", color=style.BASE)
+        ax.annotate("Untouched base", (1, float(base["mean"].iloc[0])), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize="small", color=style.BASE)
     for row in frame[frame["method"] != "none"].to_dict("records"):
         _point(ax, row, "trainable", "mean", vertical=True)
     ax.set(xscale="log", xlabel="Parameters that train", ylabel="Mean accuracy (%), 95 % interval")
@@ -188,7 +188,7 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
         end = top + len(shown)
         ax.peftlab_blocks.append({**names, "top": top - 0.4, "bottom": top + len(shown) - 0.6})
         title = style.label("dataset", names["dataset"]) + (f", {block['group'].iloc[0]}" if "group" in block else "") + (f", {style.label('model', names['model'])}" if several else "")
-        ax.annotate(title, (0, top - 0.7), xycoords=("axes fraction", "data"), fontweight="bold", va="center", xytext=(2, 0), textcoords="offset points")
+        ax.annotate(title, (0, top - 0.7), xycoords=("axes fraction", "data"), fontweight="bold", va="center", xytext=(2, 0), textcoords="offset points", zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         for j, method in enumerate(shown):
             places.append(top + j)
             labels.append(style.label("method", method))
@@ -208,30 +208,32 @@ def _point(ax: Axes, row: dict[str, Any], x: str, y: str, *, vertical: bool) -> 
     bounds = None if pd.isna(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
     ax.errorbar(
         row[x], row[y], **{"yerr" if vertical else "xerr": bounds}, color=style.colour(row["method"]), marker=style.marker(row["method"]), markersize=4.5,
-        markerfacecolor=style.fill(row["connector"], row["method"]), markeredgewidth=1, elinewidth=1, capsize=0, linestyle="none", zorder=3,
+        markerfacecolor=style.fill(row["connector"], row["method"]), markeredgewidth=1, elinewidth=1, capsize=0, linestyle="none", zorder=3, clip_on=False,  # a marker at zero is whole
     )  # fmt: skip
 
 
-def _states() -> list[Line2D]:
+def _states(frame: pd.DataFrame) -> list[Line2D]:
+    """The states of the connector that are drawn."""
+    drawn = set(frame["connector"][frame["method"].notna() & (frame["method"] != "none")])
     return [
         Line2D([], [], marker="o", linestyle="none", color=style.BASE, markersize=4.5, markerfacecolor=face, label=style.label("connector", state))
-        for state, face in (("frozen", "white"), ("tuned", style.BASE))
+        for state, face in (("frozen", "white"), ("tuned", style.BASE)) if state in drawn
     ]
 
 
-def _legend(ax: Axes, more: list[Line2D]) -> None:
-    ax.legend(handles=[*_states(), *more], loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handletextpad=0.4, columnspacing=1.2)
+def _legend(ax: Axes, frame: pd.DataFrame, more: list[Line2D]) -> None:
+    ax.legend(handles=[*_states(frame), *more], loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handletextpad=0.4, columnspacing=1.2)
 
 
 def _methods_legend(ax: Axes, frame: pd.DataFrame) -> None:
     shown = [m for m in style.order("method") if m in set(frame["method"]) - {"none"}]
     looks = [Line2D([], [], marker=style.marker(m), linestyle="none", color=style.colour(m), markersize=4.5, label=style.label("method", m)) for m in shown]
     if len(looks) <= BESIDE:
-        ax.legend(handles=[*looks, *_states()], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)
+        ax.legend(handles=[*looks, *_states(frame)], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)
         return
     size = ax.figure.get_size_inches()
     ax.figure.set_size_inches(size[0], size[1] + 0.16 * (len(looks) + 2) / COLUMNS)  # room for what is below the axes
-    ax.figure.legend(handles=[*_states(), *looks], loc="outside lower center", ncols=COLUMNS, handletextpad=0.3, columnspacing=1.2)
+    ax.figure.legend(handles=[*_states(frame), *looks], loc="outside lower center", ncols=COLUMNS, handletextpad=0.3, columnspacing=1.2)
 
 
 # ---------------------------------------------------------------- files

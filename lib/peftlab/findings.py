@@ -161,9 +161,10 @@ def best(facts: Facts) -> list[str]:
         counts = main["to_best_tally"].get(dataset)
         if counts:
             others_, sure = many(counts["all"], "tuned model", "tuned models"), counts[SURE]
-            open_ = f"The order is not settled: {sure} of the other {others_} {_are(sure)} not distinguishable from it."
+            some = f"none of the other {others_} is distinguishable" if sure == counts["all"] > 1 else f"{sure} of the other {others_} {_are(sure)} not distinguishable"
+            open_ = f"The order is not settled: {some} from {arm(top)}."
             side = "above" if less else "below"
-            said.append(open_ if sure else f"The only other tuned model is {side} it." if counts["all"] == 1 else f"Each of the other {others_} is {side} it.")
+            said.append(open_ if sure else f"The only other tuned model is {side} it." if counts["all"] == 1 else f"Each of the other {others_} is {side} {arm(top)}.")
     return said
 
 
@@ -173,7 +174,7 @@ def _less_is_better(row: Row) -> bool:
 
 @_by_model
 def above_chance(facts: Facts) -> list[str]:
-    """Per data set: which tuned models answer right more often than a guess among the choices would, by their intervals."""
+    """Per data set: which tuned models answer right more often than a guess among the choices, and than the most frequent answer, would; and which less often."""
     main, said = facts["main_results"], []
     for dataset in _sets(facts):
         guess = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == "chance"]
@@ -182,9 +183,22 @@ def above_chance(facts: Facts) -> list[str]:
             found = [r for r in mine if r["low"] is not None and r["low"] > guess[0]["mean"]]
             named = _named(found, [r for r in mine if r not in found]) if found else ""
             tuned = f"the {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
-            above = f"{len(found) or 'none'} of {tuned} {_are(max(len(found), 1))} above chance ({_share(guess[0])})"
-            said.append(f"By the interval of the score, {above}{f': {named}' if named else ''}.")
+            above = "all" if len(found) == len(mine) > 1 else len(found) or "none"
+            above = f"{above} of {tuned} {_are(max(len(found), 1))} above chance ({_share(guess[0])})"
+            low = [r for r in mine if r["high"] is not None and r["high"] < guess[0]["mean"]]
+            below = f"; below it {_are(len(low))} {arms(low)}" if 0 < len(low) <= NAMED else f"; {len(low)} are below it" if low else ""
+            said.append(f"By the interval of the score, {above}{f': {named}' if named and len(found) < len(mine) else ''}{below}.")
+        most = [r for r in main.get("to_majority", []) if r["dataset"] == dataset]
+        if most:
+            of = f"Of {many(len(most), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
+            said.append(_split(_signed(most), _counted(_signed(most)), of, "always giving the most frequent answer"))
     return said
+
+
+def _signed(rows: Sequence[Row]) -> list[Row]:
+    """Differences in which higher is what the metric means by better."""
+    turned = {"higher": "lower", "lower": "higher"}
+    return [{**r, "verdict": turned.get(r["verdict"], r["verdict"])} if _less_is_better(r) else r for r in rows]
 
 
 def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) -> str:
@@ -224,8 +238,11 @@ def known(facts: Facts) -> list[str]:
         sets = list(dict.fromkeys(r["dataset"] for r in rows))
         blind = [d for d in sets if any(r["verdict"] != "higher" for r in rows if r["dataset"] == d)]
         on = f"{number(len(sets) - len(blind), 0)} of {many(len(sets), 'data set', 'data sets')}"
-        but = f"; it is not on {listed(style.label('dataset', d) for d in blind)}" if blind else ""
-        said.append(f"{style.label('model', model)} is above all that needs no sight of the picture on {on}{but}.")
+        but = f", and not on {listed(style.label('dataset', d) for d in blind)}" if blind else ""
+        said.append(f"{style.label('model', model)} is above all three of what needs no sight of the picture (blank pictures, shuffled ones, the most frequent answer) on {on}{but}.")
+        some = {b: [style.label("dataset", r["dataset"]) for r in rows if r["dataset"] in blind and r["baseline"] == b and r["verdict"] == "higher"] for b in BLIND}
+        parts = [f"{BLIND[b]} on {listed(names)}" for b, names in some.items() if names]
+        said += [f"Of those it is above {'; above '.join(parts)}."] if parts else []
     return said
 
 
@@ -268,8 +285,15 @@ def likeliest(facts: Facts, *, only: str | None = None) -> list[str]:
         tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
         if tuned:
             said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that measure", "the untouched base"))
-        said += [f"{arm(r)} has {_points(_changed(r, 'control'))} to its control by it; {r['control_verdict']}." for r in mine if r["control"] is not None]
+        said += by_choice(facts, only=dataset)
     return said
+
+
+def by_choice(facts: Facts, *, only: str) -> list[str]:
+    """Per control on a data set: what the right pictures gave by the likeliest choice."""
+    verdicts = {"higher": "above its control with shuffled pictures", "lower": "below its control with shuffled pictures", SURE: "not distinguishable from its control with shuffled pictures"}
+    rows = [r for r in facts["main_results"]["likeliest"] if r["dataset"] == only and r["control"] is not None]
+    return [f"By the likeliest choice {arm(r)} is {verdicts[r['control_verdict']]}, {_points(_changed(r, 'control'))}." for r in rows]
 
 
 def _counted(rows: Sequence[Row]) -> dict[str, int]:
@@ -344,12 +368,17 @@ def forgetting(facts: Facts, *, only: str | None = None) -> list[str]:
         if known:
             said.append(_split(known, _counted(known), f"Of {many(len(known), 'model', 'models')}, by the same mean of likeliest choices, where form counts for nothing", "the bare base"))
             most = min(known, key=lambda r: r["difference"])
-            said.append(f"By that measure most was lost by {arm(most)}, {_points(_changed(most))}.")
+            told = {(r["method"], r["connector"]): r for r in _kept(facts["forgetting"].get("answered", []), target)}
+            given = told.get((most["method"], most["connector"]))
+            answers = f" (by its answers to the same questions {_points(_changed(given))})" if given else ""
+            said.append(f"By that measure most was lost by {arm(most)}, {_points(_changed(most))}{answers}.")
         both = [r for r in mine if r["part"] == "H" and r["method"] != "none"]
         if both and "H" in base:
             top = max(both, key=lambda r: r["mean"])
             verdicts = {"higher": "above", "lower": "below", SURE: "not distinguishable from"}
             said.append(f"The highest harmonic mean of what is kept and what is learned is that of {arm(top)}, {_share(top)}; it is {verdicts[top['verdict']]} that of the bare base, {_share(base['H'])}.")
+            alike = [r for r in facts["forgetting"]["likeliest"] if r["part"] == "H" and all(r[name] == top[name] for name in ("dataset", "quantisation", "method", "connector"))]
+            said += [f"By likeliest choices its harmonic mean is {verdicts[r['verdict']]} that of the bare base, {_points(_changed(r))}." for r in alike if r["difference"] is not None]
     return said
 
 
@@ -424,8 +453,11 @@ def invented(facts: Facts) -> list[str]:
         said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that share", "the bare base"))
     silent = [r for r in tuned if r["silent_verdict"] != SURE and abs(r["silent_difference"]) >= MUCH]
     if silent and base:
-        each = listed(f"{arm(r)} after {many(r['steps'], 'step', 'steps')}, {number(r['silent'])}\u00a0%" for r in silent)
-        said.append(f"A caption that names nothing cannot err, so these shares are no merit by themselves: the base names nothing in {number(base[0]['silent'])}\u00a0% of its captions, {each}.")
+        each = "; ".join(f"{arm(r)}, {number(r['silent'])}\u00a0%" for r in silent)
+        said.append(
+            "A caption is held against the list of all things that pictures of the set can show. One that names none of them cannot err by that count, whatever else it invents, so that these shares "
+            f"are lower bounds and no merit by themselves: the base names none in {number(base[0]['silent'])}\u00a0% of its captions; {each}."
+        )
     return said + _clean([r for r in simple or whole or published if r["clean"] is not None])
 
 
@@ -453,38 +485,47 @@ def _clean(rows: Sequence[Row]) -> list[str]:
     broken, said = _last(every), []
     if few:
         said.append(
-            f"Too few for more: the base captions only {number(few[0]['clean'], 0)} of {many(few[0]['n'], 'picture', 'pictures')} without an error; the protocol of Zhou et al. needs at least "
-            f"{number(few[0]['least_clean'], 0)}, so that nothing is said of how many such captions break. The probe clean_captions asks for simpler scenes."
+            f"Too few for more: of only {number(few[0]['clean'], 0)} of {many(few[0]['n'], 'picture', 'pictures')} the base names things, and only such as are there; the protocol of Zhou et al. needs at least "
+            f"{number(few[0]['least_clean'], 0)}, so that nothing is said of how many such captions break. A study of simpler scenes can ask for more."
         )
     if broken:
         least, most = (choose(broken, key=lambda r: r["broken"]) for choose in (min, max))
         shares = [f"{arm(r)}, {_share({'mean': r['broken'], 'low': r['broken_low'], 'high': r['broken_high']})}" for r in (least, most)]
-        shares[0] += f", which names nothing in {number(least['silenced'])}\u00a0%" if least["silenced"] >= MUCH else ""
-        said.append(f"On the {many(most['clean'], 'picture', 'pictures')} that the base captions without an error, the fewest captions with something invented are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
+        shares[0] += f", which names none of the things looked for in {number(least['silenced'])}\u00a0%" if least["silenced"] >= MUCH else ""
+        said.append(f"On the {many(most['clean'], 'picture', 'pictures')} in whose captions the base names only what is there, the fewest captions with something invented are those of {shares[0]}, the most those of {shares[1]}; the base has none there by choice of the pictures.")
         if len(broken) < len(every):
             courses = "; ".join(f"{arm(course[-1])} {listed(number(r['broken']) for r in course)}" for course in _courses(every))
             said.append(f"After {listed(_taken(every))} steps these shares were, in per cent: {courses}.")
         quiet = max(broken, key=lambda r: r["silenced"])
         if quiet["silenced"] > 0:
-            said.append(f"Captions there that name nothing at all are counted apart: at most {number(quiet['silenced'])}\u00a0%, of {arm(quiet)}.")
+            said.append(f"Captions there that name none of the things looked for are counted apart: up to {number(quiet['silenced'])}\u00a0% ({arm(quiet)}).")
     return said
 
 
 @_by_precision
 def unchanged(facts: Facts) -> list[str]:
-    """Per data set: how often the base's answer stays what it was under each kind of picture, and who leans more or less on the question alone."""
+    """Per data set: how often the base's answer stays what it was under each kind of picture, and whose stays more or less often: by the likeliest choice where that is known."""
     said, rows = [], [r for r in facts["hallucination"]["unchanged"] if r["quantisation"] == "none"]
     for dataset in dict.fromkeys(r["dataset"] for r in rows):
         mine = [r for r in rows if r["dataset"] == dataset]
         base = [f"{_share(r)} ({style.label('pictures', r['pictures'])})" for r in mine if r["method"] == "none"]
         if base:
             said.append(f"On {style.label('dataset', dataset)} the untouched base gives the same answer in {listed(base)} of the questions.")
+            likely = [f"{_share(_likely(r))} ({style.label('pictures', r['pictures'])})" for r in mine if r["method"] == "none" and r["likeliest"] is not None]
+            said += [f"By its likeliest choice, where form counts for nothing, it stays with {listed(likely)}." for _ in likely[:1]]
         for pictures in dict.fromkeys(r["pictures"] for r in mine):
-            tuned = [r for r in mine if r["pictures"] == pictures and r["method"] != "none" and r["difference"] is not None]
-            if tuned:
-                named = f"Of {many(len(tuned), 'tuned model', 'tuned models')} on {style.label('dataset', dataset)} under {style.label('pictures', pictures)}, by that share"
-                said.append(_split(tuned, _counted(tuned), named, "the base"))
+            tuned = [r for r in mine if r["pictures"] == pictures and r["method"] != "none"]
+            compared = [_likely(r) for r in tuned if r["likeliest_difference"] is not None] or [r for r in tuned if r["difference"] is not None]
+            if compared:
+                named = f"Of {many(len(compared), 'tuned model', 'tuned models')} on {style.label('dataset', dataset)} under {style.label('pictures', pictures)}, by that share"
+                said.append(_split(compared, _counted(compared), named, "the base"))
     return said
+
+
+def _likely(row: Row) -> Row:
+    """A row of `estimates.unchanged` with what is said of the likeliest choice in the place of what is said of the answer."""
+    own = {name: row["likeliest" if name == "mean" else f"likeliest_{name}"] for name in ("mean", "low", "high", "n", "difference", "verdict")}
+    return {**row, **own}
 
 
 def probe_to_base(facts: Facts, *, only: str | None = None) -> list[str]:
@@ -504,9 +545,16 @@ def affirmed(facts: Facts, *, only: str | None = None) -> list[str]:
         for r in rows if r["method"] == "none"
     ][:1]  # fmt: skip
     for dataset in dict.fromkeys(r["dataset"] for r in rows if r["dataset"] and only in (None, r["dataset"])):
-        mine = [r for r in rows if r["dataset"] == dataset and r["difference"] is not None]
+        every = [r for r in rows if r["dataset"] == dataset and r["difference"] is not None]
+        mine = [r for r in every if r["absent_read"] >= r["absent"] * r["seeds"] / 2]
         if mine:
-            said.append(_split(mine, _counted(mine), f"By that share, of {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}", "the base"))
+            legible = " whose answers can be read in at least half of the cases" if len(mine) < len(every) else ""
+            said.append(_split(mine, _counted(mine), f"By that share, of {many(len(mine), 'model', 'models')} tuned on {style.label('dataset', dataset)}{legible}", "the base"))
+        rest = [r for r in every if r not in mine]
+        if rest:
+            each = [f"{arm(r)} {number(r['affirmed_read'])}\u00a0% of {number(r['absent_read'], 0)}" for r in rest if r["absent_read"]]
+            none = [f"{arms([r for r in rest if not r['absent_read']])} gave none that can be read"] if not all(r["absent_read"] for r in rest) else []
+            said.append(f"Most other answers about absent things cannot be read, which is no restraint; of those that can, yes was said by {'; '.join(each + none) if each else none[0]}.")
     return said
 
 
@@ -532,7 +580,11 @@ def cost(facts: Facts) -> list[str]:
         least, most = (choose(mine, key=lambda r: r["trainable"]) for choose in (min, max))
         fast, slow = (choose(mine, key=lambda r: r["seconds"]) for choose in (min, max))
         said.append(f"What trains goes from {scaled(least['trainable'], PARAMETERS)} parameters ({arm(least)}) to {scaled(most['trainable'], PARAMETERS)} ({arm(most)}), and takes from {scaled(least['adapter_bytes'], BYTES)} to {scaled(most['adapter_bytes'], BYTES)} on disk.")
-        said.append(f"A run takes from {number(fast['seconds'], 0)} s ({arm(fast)}) to {number(slow['seconds'], 0)} s ({arm(slow)}), medians over runs, at a peak of {scaled(min(r['peak_memory_bytes'] for r in mine), BYTES)} to {scaled(max(r['peak_memory_bytes'] for r in mine), BYTES)} of memory.")
+        own = all(r.get("peak_device_bytes") for r in mine)
+        whose = "the GPU's " if own else ""
+        peaks = [r["peak_device_bytes" if own else "peak_memory_bytes"] for r in mine]
+        medians = ", medians over runs," if any(r["runs"] > 1 for r in mine) else ""
+        said.append(f"Tuning takes from {number(fast['seconds'], 0)}\u00a0s ({arm(fast)}) to {number(slow['seconds'], 0)}\u00a0s ({arm(slow)}){medians} by the clock, whatever else the machine did, at a peak of {scaled(min(peaks), BYTES)} to {scaled(max(peaks), BYTES)} of {whose}memory.")
     return said
 
 
@@ -571,14 +623,17 @@ def failed(facts: Facts) -> list[str]:
     for r in main["to_base"]:
         if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
+    level = _not_above(rows, _sets(facts)) if (rows := main.get("to_majority", [])) else []
+    said += [f"On {listed(level)} no tuned model is above always giving the most frequent answer."] if level else []
     for r in main["to_shuffled"]:
         if r["verdict"] != "higher":
             said.append(f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}.")
     bad = main["unreadable"]
     if bad:
         worst = max(bad, key=lambda r: r["share"])
+        whose = "those of the untouched base" if worst["method"] == "none" else f"those of {arm(worst)}"
         cases = many(len(main["scores"]), "case, a model on a data set,", "cases, each a model on a data set,")
-        said.append(f"In {number(len(bad), 0)} of {cases} more than {main['unreadable_above']}\u00a0% of the answers are unreadable; most of all {arm(worst)} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
+        said.append(f"In {number(len(bad), 0)} of {cases} more than {main['unreadable_above']}\u00a0% of the answers are unreadable; most of all {whose} on {_place(worst)}, {number(worst['share'])}\u00a0%.")
     said += unfit(facts)
     if not said:
         why = "no tuned model is below the base, and no control stayed level" if _sets(facts) else "every base is above what needs no sight of the picture on what it has seen"
@@ -602,10 +657,18 @@ def across(facts: Facts) -> list[str]:
         return []
     best_of = f"{names[0]}: {listed(values)}" if len(set(names)) == 1 else listed(f"{name} with {value}" for name, value in zip(names, values, strict=True))
     said = [f"On each of {many(len(names), f'{group} data set', f'{group} data sets')} the best mean is that of {best_of}."]
+    said += [f"On {listed(level)} no tuned model is above always giving the most frequent answer." for level in [_not_above(main.get("to_majority", []), sets)] if level]
     means = sorted((r for r in main["averages"] if r["group"] == group and r["datasets"] > 1), key=lambda r: -r["mean"])
     if means:
         said.append(f"Over {number(means[0]['datasets'], 0)} of them, each weighing the same, the means are those of {listed([f'{arm(r)} with {_share(_scaled(r))}' for r in means])}.")
     return said
+
+
+def _not_above(rows: Sequence[Row], sets: Sequence[str]) -> list[str]:
+    """Of data sets those on which no tuned model is better than the most frequent answer."""
+    signed = _signed(rows)
+    asked = [d for d in sets if any(r["dataset"] == d for r in signed)]
+    return [style.label("dataset", d) for d in asked if not any(r["verdict"] == "higher" for r in signed if r["dataset"] == d)]
 
 
 def _scaled(row: Row) -> Row:
@@ -620,8 +683,8 @@ def abstract(facts: Facts) -> list[str]:
         return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
     several = across(facts)
-    found = several or best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2]
-    found += [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    found = several or best(facts)[:1] + above_chance(facts)[:2] + likeliest(facts, only=first)[:2]
+    found += [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first] + by_choice(facts, only=first)
     kept = facts.get("forgetting", {})
     if kept.get("parts"):
         found += forgetting(facts, only=first)[:4]

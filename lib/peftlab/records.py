@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import string
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -261,14 +262,21 @@ CLOSED = 24  # answers at most of a kind of question whose vocabulary is taken f
 
 
 def options(examples: Sequence[Example], dataset: str) -> list[tuple[str, ...]]:
-    """What each example of a prepared data set may be answered with: its choices, else the answers that the whole test set has to its kind of question.
+    """What each example of a prepared data set may be answered with: its choices, or their letters where these are what is taught, else the answers that
+    the whole test set has to its kind of question.
 
     None (an empty tuple) where these are fewer than two, more than `CLOSED`, or more than half as many as the questions of the kind: an open vocabulary.
     """
     asked = _read_columns(dataset, "test", "template", "answers")
     first = asked["answers"].str[0]
     closed = {str(kind): tuple(sorted(set(said))) for kind, said in first.groupby(asked["template"]) if 2 <= said.nunique() <= min(CLOSED, len(said) // 2)}
-    return [e.choices or closed.get(e.template, ()) for e in examples]
+    return [_taught(e) if e.choices else closed.get(e.template, ()) for e in examples]
+
+
+def _taught(example: Example) -> tuple[str, ...]:
+    """The choices as a tuned model has learned to give them: their letters where the answer taught is one, else themselves."""
+    letters = tuple(string.ascii_uppercase[: len(example.choices)])
+    return letters if example.answers[0] in set(letters) - set(example.choices) else example.choices
 
 
 class Words(NamedTuple):
@@ -512,7 +520,7 @@ def predictions(
     """A row per example: ids, clusters, question, choices and answers (lists), and the raw response.
 
     Where any picture's objects are known there is a column ``objects``, where `options` were weighed a column ``likelihoods`` (of each, None for
-    a question without), and where they are no choices of a question a column ``options``: lists too. Answers kept before are read as they are.
+    a question without), and where they are not the choices of a question a column ``options``: lists too. Answers kept before are read as they are.
     """
     rows = [
         {**{c: getattr(e, c) for c in PREDICTION_COLUMNS[:6]}, "choices": list(e.choices), "answers": list(e.answers), "response": r}
@@ -522,7 +530,7 @@ def predictions(
     if any(e.objects for e in examples):
         frame["objects"] = [list(e.objects) for e in examples]
     if any(likelihoods):
-        closed = [() if e.choices else found for e, found in zip(examples, options, strict=True)]
+        closed = [() if e.choices == found else found for e, found in zip(examples, options, strict=True)]
         for name, lists in (("options", closed), ("likelihoods", likelihoods)):
             if any(lists):
                 frame[name] = pd.Series([list(found) if found else None for _, found in zip(examples, lists, strict=True)], dtype=object)

@@ -257,6 +257,7 @@ def words(facts: Facts) -> dict[str, str]:
     tuned = {r["method"] for r in scored} - {"none", "full"}
     states = [s for s in ("frozen", "tuned") if any(r["connector"] == s and r["method"] not in ("none", "connector") for r in scored)]
     full = "full fine-tuning and with " if any(r["method"] == "full" for r in scored) else ""
+    probed = {r["tested_on"] for r in facts.get("hallucination", {}).get("invented", [])}
     shared = design["threads"] and max(design["threads"]) < min(design["cores"])
     counted = number(design["runs"], 0)
     return {
@@ -273,17 +274,28 @@ def words(facts: Facts) -> dict[str, str]:
         "bases": findings.many(len(design["models"]), "untouched model", "untouched models"),
         "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
         "level": number(design["level"], 0),
-        "captioned": CAPTIONED[any(r["tested_on"] in metrics.BESIDE for r in facts.get("hallucination", {}).get("invented", []))],
+        "captioned": CAPTIONED[bool(probed & set(metrics.BESIDE))] + (SIMPLE if "clean_captions" in probed else ""),
         "sources": findings.listed(style.label("dataset", name) for name in origins["sources"]) if origins.get("sources") else "the seen sets",
         "cost_group": facts.get("cost", {}).get("group", ""),
+        "scored": " ".join(SCORED[name] for name in dict.fromkeys(r.get("metric") for r in scored) if name in SCORED),
         "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
     }  # fmt: skip
+
+
+SCORED = {  # of the metrics beside exact match, by name
+    "letter_or_name": "Where choices have letters, the letter and the name count alike.",
+    "vqa": "Where a question has several accepted answers of its own weight, the score is the soft accuracy of VQA: an answer earns by how many of them it equals, in full from three on, in the mean over each of them left out.",
+    "cider": "Captions are scored by CIDEr-D, which weighs the words shared with the references by how telling they are in the test set, here from nought to a hundred and more; what the baselines earn by it stands beside.",
+}
 
 
 CAPTIONED = {  # what is described, and when a caption errs, by whether published pictures are among it
     False: "Models describe test scenes whose things are known exactly; a caption errs that names one of the data set's things which is not there, by its own name",
     True: "Models describe pictures whose things are known; a caption errs that names one which is not there, by its own name or, of a published set's things, by one of a list of synonyms",
 }
+
+
+SIMPLE = ". Simple scenes hold one or two things, all of names that the base was taught"
 
 
 CONNECTORS = {  # of the pocket models
@@ -307,9 +319,9 @@ def _made(base: dict[str, Any]) -> str:
     each = findings.listed(f"{number(now[d])}\u00a0% on {style.label('dataset', d)} ({number(guessed[d])}\u00a0%)" for d in now)
     earlier = findings.listed(f"{number(before[d])}\u00a0%" for d in now)
     return (
-        f"The first stage took {number(steps['align_steps'], 0)} steps of {steps['batch_size']} captions, the second {number(steps['tune_steps'], 0)} of {steps['talks']} conversations "
-        f"of up to three questions and {number(steps['more_steps'], 0)} more, from half the rate. Of {number(steps['checks'], 0)} validation questions each the base answers right {each}; in brackets, "
-        f"a classifier that was taught the same pool and sees no picture. Before those last steps, a fifth more than what came before them, these were {earlier}."
+        f"The first stage took {number(steps['align_steps'], 0)} steps of {steps['batch_size']} captions, the second {number(steps['tune_steps'], 0)} steps of {steps['talks']} conversations "
+        f"(of up to three questions each), then {number(steps['more_steps'], 0)} more steps from half the rate. Of {number(steps['checks'], 0)} validation questions each the base answers right {each}; in brackets, "
+        f"a classifier that was taught the same pool and sees no picture. Before those last {number(steps['more_steps'], 0)} steps these were {earlier}."
     )
 
 
@@ -358,7 +370,7 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
     "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
     "forgetting_differences": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts"), differences=True),
-    "forgetting_likeliest": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "likeliest"), differences=True),
+    "forgetting_likeliest": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "likeliest"), differences=True, beside=_frame(f, "forgetting", "answered")),
     "text_table": lambda f, label: tables.text_table(_frame(f, "forgetting", "text")),
     "hallucination_table": lambda f, label: tables.hallucination_table(_frame(f, "hallucination", "scores")),
     "invented_table": lambda f, label: tables.invented_table(_frame(f, "hallucination", "invented")),
@@ -380,6 +392,12 @@ def _pictures(facts: Facts) -> dict[tuple[str, str], Any]:
     return {(dataset, name): image for dataset, ids in wanted.items() for name, image in records.read_pictures(dataset, "test", ids).items()}
 
 
+def _earned(answer: dict[str, Any]) -> str:
+    """What an answer is marked with: right, wrong or unparsed, or what it earned where that is neither nothing nor all."""
+    graded = answer["outcome"] == "right" and (metrics.metric(answer["metric"]).relative or answer["value"] < 100)
+    return number(answer["value"]) if graded else answer["outcome"]
+
+
 ANSWERS = 16  # the most that are shown of a question; of more, those of the core methods
 
 
@@ -389,7 +407,7 @@ def _cards(facts: Facts, pictures: dict[tuple[str, str], Any], *, answers: bool)
         core = [r for r in row["responses"] if methods.card(r["method"]).group == "core"]
         shown = row["responses"] if len(row["responses"]) <= ANSWERS else core
         several = len({r["model"] for r in shown}) > 1
-        said = ((f"{style.label('model', r['model'])}: {findings.arm(r)}" if several else findings.arm(r), r["response"], r["outcome"]) for r in shown) if answers else ()
+        said = ((f"{style.label('model', r['model'])}: {findings.arm(r)}" if several else findings.arm(r), r["response"], _earned(r)) for r in shown) if answers else ()
         image = pictures[row["tested_on"], row["example_id"]]
         yield Card(image, style.label("dataset", row["tested_on"]), row["question"], " / ".join(row["answers"]), tuple(said))
 

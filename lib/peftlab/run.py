@@ -100,6 +100,7 @@ class Run:
         _require(fits, f"replay is {share!r}; a share above 0 and at most 1, such as 0.05, or None")
         _require(share is None or bool(models.card(self.model).seen), f"replay is {share!r}, but no data set is known to have been seen by {self.model}")
         each, at = self.keep_every, self.probe_step
+        _require(each is None or self.method == "none" or each < self.steps, f"keep_every is {each!r}, which keeps nothing of {self.steps} steps: a whole number below that, or None")
         _require(each is None or methods.keeps(self.method), f"keep_every is {each!r}, but what {self.method} stores is made at the end of its training")
         kept = self.method != "none" and (at == self.steps or (each is not None and at is not None and at < self.steps and at % each == 0))
         _require(at is None or kept, f"probe_step is {at!r}; the last step, {self.steps}, or one before it that keep_every ({each}) keeps, of a method that trains, or None")
@@ -111,6 +112,8 @@ class Run:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
             _require(number or value in ("card", "paper"), f"{name} is {value!r}; card, paper, or a number above 0")
+        own = card.lr is not None or self.method == "none"
+        _require(own or isinstance(self.lr, str), f"lr is {self.lr!r}, but {self.method} trains the connector alone: its rate is connector_lr")
 
     @classmethod
     def from_cell(cls, names: Mapping[str, Any]) -> "Run":

@@ -198,7 +198,7 @@ def _refuse(a: pd.Series, b: pd.Series, left: np.ndarray, right: np.ndarray) -> 
 
 def _common(a: pd.Series, b: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the names in two columns, the same name the same code."""
-    if isinstance(a.dtype, pd.CategoricalDtype) and a.dtype == b.dtype:
+    if isinstance(a.dtype, pd.CategoricalDtype) and isinstance(b.dtype, pd.CategoricalDtype) and a.cat.categories.equals(b.cat.categories):
         return a.array.codes, b.array.codes
     codes = pd.factorize(pd.concat([a.astype(object), b.astype(object)]))[0]
     return codes[: len(a)], codes[len(a) :]

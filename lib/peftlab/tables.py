@@ -281,32 +281,39 @@ def likeliest_table(frame: pd.DataFrame) -> Table:
     return _stacked(head, "lllrr" + "rl" * compared + "r" * controls, build, frame)
 
 
-def forgetting_table(frame: pd.DataFrame, *, differences: bool = False) -> Table:
+def forgetting_table(frame: pd.DataFrame, *, differences: bool = False, beside: pd.DataFrame | None = None) -> Table:
     """A row per model and target, a column per data set tested on and per mean of them: value with interval, or difference to the bare base.
 
     `frame` is `estimates.forgetting`'s. Rows of a target stand together, the base's first among the values. Where the study names the sets that A_S is
-    over, so does the head.
+    over, so does the head. A target's own column is A_T where there is but one. `beside` are the estimates of the same questions as they were
+    answered: a last column has their A_S.
     """
     parts = frame.drop_duplicates("part").assign(place=lambda f: f["kind"].map({"target": 0, "unseen": 1, "seen": 2, "mean": 3})).sort_values("place", kind="stable")
     kinds = frame.groupby("part")["kind"].agg(lambda k: "/".join(dict.fromkeys(k)))
-    columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"])]
+    single = frame["dataset"].nunique() == 1
+    columns = [p for p in parts["part"] if p not in PART_LABELS] + [p for p in PART_LABELS if p in set(parts["part"]) and not (single and p == "A_T")]
+    asked = frame.groupby("part")["n"].max()
     over = frame["sources"].iloc[0].split() if "sources" in frame and len(frame) else []
     labels = PART_LABELS | ({"A_S": ("A_S", f"mean of {', '.join(style.label('dataset', name) for name in over)}")} if over else {})
     head = ["Tuned on", "Method", "Connector"]
-    head += [Cell(*labels[p]) if p in labels else Cell(style.label("dataset", p), "source" if p in over else kinds[p]) for p in columns]
+    named = {p: "source" if p in over else "target, A_T" if single and kinds[p] == "target" else kinds[p] for p in columns if p not in labels}
+    head += [Cell(*labels[p]) if p in labels else Cell(style.label("dataset", p), f"{named[p]}, n = {number(asked[p], 0)}") for p in columns]
+    more = [beside] if beside is not None and len(beside) else []
+    head += [Cell("A_S", "as answered") for _ in more]
 
-    def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
-        rows, rules, last, part = [], set(), None, _lookup(frame, *TUNED, "part")
+    def build(frame: pd.DataFrame, *answered: pd.DataFrame) -> tuple[Rows, set[int]]:
+        rows, rules, last, (part, *own) = [], set(), None, [_lookup(one, *TUNED, "part") for one in (frame, *answered)]
         for target, level, method, connector in _tuned(frame):
             rules |= {len(rows)} if last not in (None, target) else set()
             who = _on({"method": method, "connector": connector, "quantisation": level})
             found = (part(target, level, method, connector, p) for p in columns)
             values = [_change(one) if differences else _estimate(one) for one in found]
+            values += [_change(one(target, level, method, connector, "A_S")) for one in own]
             rows.append((style.label("dataset", target) if target != last else "", *who, *values))
             last = target
         return rows, rules
 
-    return _stacked(head, "lll" + "r" * len(columns), build, frame[frame["method"] != "none"] if differences else frame)
+    return _stacked(head, "lll" + "r" * (len(head) - 3), build, frame[frame["method"] != "none"] if differences else frame, *more)
 
 
 TUNED = ("dataset", "quantisation", "method", "connector")  # what tells the models of a block apart
@@ -380,7 +387,7 @@ def invented_table(frame: pd.DataFrame) -> Table:
         return *_captioned(row), _estimate(row), number(row["n"], 0), _change(row), verdict, *beside
 
     head = ("Tuned on", "Method", "Connector", "Steps", Cell("CHAIR-s", "per cent"), "n", Cell("Difference", "to the base"), "Verdict", Cell("CHAIR-i", "per cent"))
-    return _stacked((*head, Cell("Things named", "per cent"), "Words", Cell("Naming nothing", "per cent")), "lllrrrrlrrrr", build, frame)
+    return _stacked((*head, Cell("Things named", "per cent"), "Words", Cell("Naming none", "of the things")), "lllrrrrlrrrr", build, frame)
 
 
 def broken_table(frame: pd.DataFrame) -> Table:
@@ -394,7 +401,7 @@ def broken_table(frame: pd.DataFrame) -> Table:
         shares = [Cell("–", f"fewer than {number(row['least_clean'], 0)}") if few else _part(row, name) for name in ("broken", "silenced")]
         return *_captioned(row), number(row["clean"], 0), *shares
 
-    head = ("Tuned on", "Method", "Connector", "Steps", Cell("Pictures", "clean by the base"), Cell("Invented", "per cent"), Cell("Naming nothing", "per cent"))
+    head = ("Tuned on", "Method", "Connector", "Steps", Cell("Pictures", "clean by the base"), Cell("Invented", "per cent"), Cell("Naming none", "of the things"))
     return _stacked(head, "lllrrrr", build, frame)
 
 
@@ -417,17 +424,33 @@ def _part(row: Mapping[str, Any], name: str) -> Cell:
 
 
 def unchanged_table(frame: pd.DataFrame) -> Table:
-    """Answers that stay the same under other pictures, in per cent, with the difference to the bare base; a row per model, two columns a kind of picture."""
+    """Answers that stay the same under other pictures, in per cent, with the difference to the bare base; a row per model, two columns a kind of picture.
+
+    Where the likeliest choices are known, the difference is theirs: they stand beside, and form counts for nothing in them.
+    """
     kinds = [k for k in style.order("pictures") if k in set(frame["pictures"])]
+    chosen = bool(frame["likeliest"].notna().any())
 
     def build(frame: pd.DataFrame) -> tuple[Rows, set[int]]:
         rows, of = [], _lookup(frame, *TUNED, "pictures")
         for dataset, level, method, connector in _tuned(frame):
             who, found = _on({"method": method, "connector": connector, "quantisation": level}), (of(dataset, level, method, connector, k) for k in kinds)
-            rows.append((style.label("dataset", dataset), *who, *(value for one in found for value in (_estimate(one), _change(one)))))
+            rows.append((style.label("dataset", dataset), *who, *(cell for one in found for cell in tell(one))))
         return rows, set()
 
-    head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in (Cell("Same answer", style.label("pictures", k)), Cell("Difference", "to the base")))]
+    def tell(row: Mapping[str, Any] | None) -> tuple[Cell, ...]:
+        if not chosen:
+            return _estimate(row), _change(row)
+        if row is None or pd.isna(row["likeliest"]):
+            return _estimate(row), Cell("–"), Cell("–")
+        likely = {name: row["likeliest" + end] for name, end in (("mean", ""), ("low", "_low"), ("high", "_high"))}
+        return _estimate(row), _estimate(likely), _change({name: row[f"likeliest_{name}"] for name in ("difference", "difference_low", "difference_high")})
+
+    def named(kind: str) -> list[Cell]:
+        pictures = style.label("pictures", kind)
+        return [Cell("Same answer", pictures), *([Cell("Same choice", "the likeliest")] if chosen else []), Cell("Difference", "of these, to the base" if chosen else "to the base")]
+
+    head = ["Data set", "Method", "Connector", *(cell for k in kinds for cell in named(k))]
     return _stacked(head, "lll" + "r" * (len(head) - 3), build, frame)
 
 
@@ -455,10 +478,12 @@ def cost_table(frame: pd.DataFrame, unfit: pd.DataFrame | None = None) -> Table:
         towers = [scaled(row.get(f"trainable_{tower}"), PARAMETERS) for tower in ("connector", "llm")]
         share = f"{row['share']:.3g} %"
         memory, disk = scaled(row["peak_memory_bytes"], BYTES), scaled(row["adapter_bytes"], BYTES)
+        if not pd.isna(row.get("peak_device_bytes")):
+            memory = Cell(scaled(row["peak_device_bytes"], BYTES), f"{memory} beside it")
         return *_on(row), *towers, share, disk, memory, Cell(number(row["seconds"], 0), spread), number(row["runs"], 0), _estimate(None if pd.isna(row["mean"]) else row)
 
     head = ("Method", "Connector", Cell("Connector", "parameters"), Cell("LLM", "parameters"), Cell("Share", "of the model"), Cell("Adapter", "on disk"))
-    return _stacked((*head, Cell("Memory", "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), "llrrrrrrrr", build, both)
+    return _stacked((*head, Cell("Memory", "peak, of the GPU" if "peak_device_bytes" in both else "peak"), Cell("Seconds", "a run"), "Runs", "Accuracy"), "llrrrrrrrr", build, both)
 
 
 def _room(row: Mapping[str, Any]) -> str:

@@ -145,6 +145,17 @@ def test_the_likeliest_choice_is_another_metric_beside_what_was_said() -> None:
     assert judged["parsed"].tolist() == ["dog", "cat"] and judged["outcome"].tolist() == ["right", "right"]
 
 
+def test_likelihoods_count_only_where_the_answer_that_is_taught_was_weighed() -> None:
+    """A model that says letters finds the texts unlikely, whichever it means."""
+    rows = frame(("A", ["cat", "dog"], ["A", "cat"]), ("dog", ["cat", "dog"], ["dog"]), ("B", ["cat", "dog"], ["B", "dog"]))
+    rows["likelihoods"] = pd.Series([[-9.0, -8.0], [-2.0, -1.0], [-9.0, -0.1]], dtype=object)
+    rows["options"] = pd.Series([None, None, ["A", "B"]], dtype=object)
+    judged = metrics.judge(rows, "likeliest")
+    assert judged.index.tolist() == [1, 2] and judged["parsed"].tolist() == ["dog", "b"] and judged["outcome"].tolist() == ["right", "right"]
+    with pytest.raises(ValueError, match="no examples with likelihoods"):
+        metrics.judge(rows[:1], "likeliest")
+
+
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_scores_of_several_stages_are_those_of_each(name: str) -> None:
     said = ["yes", "no", "Yes, a cat.", "a dog and a cat", "", "B", "no", "yes"]

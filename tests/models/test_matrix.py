@@ -55,6 +55,17 @@ def test_every_method_on_every_family(name: str, method: str, examples: list[Exa
     assert training.answer_loss(tuned, fresh, examples, run) == training.answer_loss(model, loaded, examples, run)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_everything_trains_in_bf16_on_every_family(name: str, examples: list[Example], loud: Callable[[Run], Loaded], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full fine-tuning mixes most: words and connector in fp32 beside a frozen encoder in bf16."""
+    monkeypatch.setenv("PEFTLAB_BF16", "1")
+    run = Run(model=name, method="full", connector="tuned", precision="bf16", steps=2, batch_size=2)
+    loaded = loud(run)
+    model = methods.attach(loaded, run)
+    assert training.finetune(model, loaded, examples, run, progress=False).steps["loss"].between(0, 50).all()
+    assert len(inference.answer(model, loaded, examples, run, max_new_tokens=2)) == len(examples)
+
+
 def test_the_readme_says_what_is_refused() -> None:
     readme = (paths.root() / "README.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|$", readme, re.MULTILINE))

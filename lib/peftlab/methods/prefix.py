@@ -42,6 +42,10 @@ def _places(size: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]],
     def hook(model: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if given.get("position_ids") is not None:
             return args, given
+        if given.get("mm_token_type_ids") is None:  # text alone is numbered one by one
+            rows, length = (given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]).shape[:2]
+            places = torch.arange(size, size + length, device=next(model.parameters()).device)
+            return args, {**given, "position_ids": places.expand(3, rows, -1)}
         mask = None if given.get("attention_mask") is None else given["attention_mask"][:, size:]
         pictures = {name: given[name] for name in ("image_grid_thw", "mm_token_type_ids")}
         places, model.rope_deltas = model.get_rope_index(given["input_ids"], attention_mask=mask, **pictures)

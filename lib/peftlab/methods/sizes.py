@@ -12,7 +12,7 @@ LARGEST = 65_536  # the largest size that a budget may choose
 def largest(loaded: Loaded, run: Run) -> int:
     """The largest size whose own parameters keep within `run.budget` per cent of the base's; counted on the meta device.
 
-    Raises ValueError where even the smallest is over the budget, or none comes near it.
+    Raises ValueError where even the smallest is over the budget, where none comes near it, and of a method that trains less at a larger size.
     """
     most = run.budget / 100 * int(ledger.count(loaded.model, loaded.towers)["total"].sum())
     card = methods.card(run.method)
@@ -23,6 +23,8 @@ def largest(loaded: Loaded, run: Run) -> int:
         return sum(p.numel() for p in methods.attach(hollow, sized).parameters() if p.requires_grad)
 
     low, high = 1, 2
+    if (more := trains(high)) < trains(low):
+        raise ValueError(f"what {run.method} trains falls as its {card.size_name} grows ({trains(low):,} parameters at 1, {more:,} at 2): give size, not budget")
     if (least := trains(low)) > most:
         raise ValueError(f"budget is {run.budget} %, {most:,.0f} parameters; {run.method} trains {least:,} at {card.size_name} 1: allow more, or choose another method or location")
     while high <= LARGEST and trains(high) <= most:

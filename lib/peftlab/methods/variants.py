@@ -69,7 +69,10 @@ VARIANTS: dict[str, Variant] = {
 
 
 def attach(loaded: Loaded, run: Run) -> nn.Module:
-    """Wrap the model by peft as the row of `VARIANTS` says; activations are not cast to the fp32 of what trains."""
+    """Wrap the model by peft as the row of `VARIANTS` says; activations are not cast to the fp32 of what trains.
+
+    Raises ValueError where peft takes another size for OFT's blocks than the one given, since a layer's width is no multiple of it.
+    """
     placed = bool(methods.card(run.method).locations)
     paths = methods.targets(loaded.towers, methods.linears(loaded.towers, run)) if placed else norms(loaded.towers)
     config = VARIANTS[run.method].config(run.resolved()["size"], paths, run.seed)
@@ -81,6 +84,9 @@ def attach(loaded: Loaded, run: Run) -> nn.Module:
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = run.precision == "fp32"  # in bf16, autocast casts what trains instead
+    taken = {module.oft_block_size["default"] for module in model.modules() if hasattr(module, "oft_block_size")} - {config.oft_block_size if run.method == "oft" else 0}
+    if taken and not next(loaded.model.parameters()).is_meta:
+        raise ValueError(f"size is {config.oft_block_size}, but a block of OFT divides the width of its layer: peft would take {', '.join(map(str, sorted(taken)))} in some; give a size that divides all widths")
     return model
 
 

@@ -231,8 +231,21 @@ def _ratio(part: str, whole: str) -> Callable[[pd.DataFrame], float | None]:
 
 def _likeliest(rows: pd.DataFrame, vocabulary: Sequence[str]) -> list[str | None]:
     """The option that the model takes for the most likely, by the stored mean log-probabilities; the first of several as likely."""
-    weighed = (choices if len(choices) else options for choices, options in zip(rows["choices"], rows.get("options", rows["choices"]), strict=True))
-    return [normalise(options[int(np.argmax(found))]) for options, found in zip(weighed, rows["likelihoods"], strict=True)]
+    return [normalise(options[int(np.argmax(found))]) for options, found in zip(_weighed(rows), rows["likelihoods"], strict=True)]
+
+
+def _weighed(rows: pd.DataFrame) -> list[Sequence[str]]:
+    """What the likelihoods of each answer are of."""
+    return [weighed(*one) for one in zip(rows["choices"], rows.get("options", rows["choices"]), rows["answers"], strict=True)]
+
+
+def weighed(choices: Sequence[str] | None, options: Sequence[str] | None, answers: Sequence[str]) -> Sequence[str]:
+    """Of an answer as it is stored: what the likelihoods beside it are of; nothing where the answer that is taught, the first, is not among it.
+
+    A model that learned to say "B" finds the text of B unlikely: by the texts it would be punished for its form, which likelihoods are to leave out.
+    """
+    found = choices if options is None or not isinstance(options, Sequence | np.ndarray) or not len(options) else options
+    return found if found is not None and normalise(answers[0]) in map(normalise, found) else ()
 
 
 def _length(parsed: Parsed, rows: pd.DataFrame, whole: pd.DataFrame) -> list[float]:
@@ -363,6 +376,8 @@ def judge(predictions: pd.DataFrame, name: str = "exact", *, whole: pd.DataFrame
     how = metric(name)
     if how.needs is not None:
         there = predictions[how.needs].notna() if how.needs in predictions else pd.Series(False, index=predictions.index)
+        if how.name in PREFERRING:
+            there &= np.array([len(options) > 0 for options in _weighed(predictions)], dtype=bool)
         whole, predictions = predictions if whole is None else whole, predictions[there]
     if predictions.empty:
         raise ValueError(f"{name} of no examples{f' with {how.needs}' if how.needs else ''}: there is nothing to judge{LACKING if how.naming else ''}")

@@ -48,8 +48,15 @@ VERSIONS = {
 
 
 def load(run: Any) -> Loaded:
-    """The model of `run.model`, from the hub or at random."""
-    return loading.load(run, TOWERS, processor=Idefics3Processor, tiny=tiny)
+    """The model of `run.model`, from the hub or at random.
+
+    SmolVLM puts a picture's features among the words' in the precision of its first parameter, which is frozen: words that train, in fp32, are brought to it.
+    """
+    loaded = loading.load(run, TOWERS, processor=Idefics3Processor, tiny=tiny)
+    if isinstance(loaded.model, SmolVLMForConditionalGeneration):
+        inner = loaded.model.model
+        loaded.model.get_input_embeddings().register_forward_hook(lambda _, __, words: words.to(inner.dtype))
+    return loaded
 
 
 def skeleton(name: str) -> Loaded:
