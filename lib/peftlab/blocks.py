@@ -135,19 +135,20 @@ LONG = 26  # rows: a table with more may break over pages in print
 
 @dataclass(frozen=True)
 class Tabular:
-    """A table with its number and caption, which stands above it."""
+    """A table with its number and caption, which stands above it; in print where there is room, or where `stays`, where it is in the text."""
 
     key: str
     number: int
     spans: tuple[Span, ...]
     table: Table
+    stays: bool = False
 
     def html(self) -> str:
         caption = f"<figcaption><b>Table {self.number}.</b> {_html(self.spans)}</figcaption>"
         return f'<figure class="table" id="{html.escape(self.key)}">{caption}<div class="scroll" tabindex="0">{tables.as_html(self.table)}</div></figure>'
 
     def typst(self, folder: Path) -> str:
-        return f"#captioned({literal('Table')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, {tables.as_typst(self.table)}, long: {str(len(self.table.rows) > LONG).lower()})"
+        return f"#captioned({literal('Table')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, {tables.as_typst(self.table)}, long: {str(len(self.table.rows) > LONG).lower()}, floats: {str(not self.stays).lower()})"
 
 
 @dataclass(frozen=True)

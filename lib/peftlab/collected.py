@@ -246,7 +246,8 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
                 judged.append(one.select(list(answers.JUDGED)).to_pandas().set_index(cell.index))
                 rows += [{**cell.iloc[0][about].to_dict(), **row} for row in made]
             new = given if metric else pd.concat(judged).loc[given.index]
-            moved += int((new[["outcome", "value"]] != given[["outcome", "value"]]).any(axis=1).sum())
+            same = (new["outcome"] == given["outcome"]).to_numpy() & np.isclose(new["value"], given["value"], rtol=1e-9, atol=1e-9, equal_nan=True)
+            moved += int((~same).sum())
             written.write_table(_judged(group, new), row_group_size=group.num_rows)
         if not rows:
             raise ValueError(f"{metric} can be applied to no answer of {study!r}: {'; '.join(f'{name}: {why}' for name, why in refused.items())}")

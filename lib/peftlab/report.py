@@ -160,7 +160,7 @@ class _Writer:
         yield Figure(key, self._number(key), self._caption(content), self._fill(attributes.get("alt", "")), file)
 
     def _table(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
-        yield Tabular(key, self._number(key), self._caption(content), TABLES[key](self.facts, self._label))
+        yield Tabular(key, self._number(key), self._caption(content), TABLES[key](self.facts, self._label), stays=key == "provenance_table")
 
     def _gallery(self, key: str, attributes: dict[str, str], content: list[dict[str, Any]]) -> Iterator[Block]:
         pictures = _pictures(self.facts)

@@ -15,7 +15,7 @@ from peftlab import metrics, style
 
 def number(value: Any, digits: int = 1) -> str:
     """A number with a true minus sign and thousands apart; a dash where it is missing."""
-    return "–" if value is None or pd.isna(value) else f"{value:,.{digits}f}".replace("-", "−")
+    return "–" if value is None or pd.isna(value) else f"{value:z,.{digits}f}".replace("-", "−")  # z: nought has no sign
 
 
 def rate(value: Any) -> str:
