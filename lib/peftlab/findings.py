@@ -1,6 +1,6 @@
 """Facts to sentences: what the numbers allow to say, and no more. Every number stands in the facts."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
@@ -289,10 +289,10 @@ def likeliest(facts: Facts, *, only: str | None = None) -> list[str]:
     return said
 
 
-def by_choice(facts: Facts, *, only: str) -> list[str]:
-    """Per control on a data set: what the right pictures gave by the likeliest choice."""
+def by_choice(facts: Facts, *, only: str, of: Container[tuple[str, str]] | None = None) -> list[str]:
+    """Per control on a data set (`of` some models): what the right pictures gave by the likeliest choice."""
     verdicts = {"higher": "above its control with shuffled pictures", "lower": "below its control with shuffled pictures", SURE: "not distinguishable from its control with shuffled pictures"}
-    rows = [r for r in facts["main_results"]["likeliest"] if r["dataset"] == only and r["control"] is not None]
+    rows = [r for r in facts["main_results"]["likeliest"] if r["dataset"] == only and r["control"] is not None and (of is None or (r["method"], r["connector"]) in of)]
     return [f"By the likeliest choice {arm(r)} is {verdicts[r['control_verdict']]}, {_points(_changed(r, 'control'))}." for r in rows]
 
 
@@ -683,15 +683,17 @@ def abstract(facts: Facts) -> list[str]:
         return []
     first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
     several = across(facts)
-    found = several or best(facts)[:1] + above_chance(facts)[:2] + likeliest(facts, only=first)[:2]
-    found += [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first] + by_choice(facts, only=first)
+    found = several or best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2]
+    found += [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
+    won = {(r["method"], r["connector"]) for r in controls if r["verdict"] == "higher"}
+    found += by_choice(facts, only=first, of=won)  # a gain that is not there by choices is not told alone
     kept = facts.get("forgetting", {})
     if kept.get("parts"):
         found += forgetting(facts, only=first)[:4]
     elif several and kept.get("text"):
         found += text_forgetting(facts)[1:]
     if "hallucination" in facts:
-        found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)
+        found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)[:2]
         found += _clean([r for r in facts["hallucination"].get("broken") or () if r["broken"] is not None and r["quantisation"] == "none"])[:1]
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
