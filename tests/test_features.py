@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from peftlab import features
+from peftlab import features, models
 from peftlab.models import pocket
+from peftlab.run import Run
 
 PICTURES = [Image.new("RGB", (160, 160), colour) for colour in ("red", "grey", "blue", "red")]
 
@@ -61,3 +62,19 @@ def test_cached_features_are_what_the_tower_says(cache: Path) -> None:
     pixels = loaded.processor.image_processor(PICTURES[:1], return_tensors="pt")["pixel_values"]
     row = fresh.rows[features.picture_digest(PICTURES[0])]
     assert torch.equal(fresh.table, again.table) and torch.equal(fresh.table[row], loaded.model.model.vision_tower.encode(pixels)[0])
+
+
+def test_a_processor_sees_a_picture_once_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, seen = models.load(Run(model="tiny-llava", method="none", precision="fp32")), []
+    make = models.Loaded.inputs
+    monkeypatch.setattr(models.Loaded, "inputs", lambda loaded, image, question, **more: seen.append(question) or make(loaded, image, question, **more))
+    pictures = features.encode(loaded, PICTURES)
+    rows = [pictures.tokens(image, "what?") for image in PICTURES]
+    first = pictures.batch(rows, PICTURES)
+    assert seen == ["what?"] * 4, "a picture whose tokens were counted is made already"
+    monkeypatch.setattr(features, "HELD", first["pixel_values"][0].nbytes)
+    few = features.encode(loaded, PICTURES)
+    seen.clear()
+    again = few.batch([few.tokens(image, "what?") for image in PICTURES], PICTURES)
+    assert seen == ["what?"] * 4 + ["", ""] and len(few.made) == 1, "of red, grey, blue and red there is room for red"
+    assert all(torch.equal(first[name], again[name]) for name in first)

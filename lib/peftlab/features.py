@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from peftlab import paths
 from peftlab.models import Loaded
 
 BATCH = 32  # pictures encoded at once
+HELD = 2 * 2**30  # bytes of a set's pictures as a processor makes them, at most; one for LLaVA-1.5 takes 1.4 MB
 
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # rows of a value a token; the rest is of pictures
@@ -28,18 +29,21 @@ TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids") 
 class Features:
     """A set of pictures as a model takes them in: by content from a table of encoder features, else through the processor.
 
-    A family has a table where its vision tower has an `encode` (the pocket family: always the same number of tokens a picture).
+    A family has a table where its vision tower has an `encode` (the pocket family: always the same number of tokens a picture). Of the others
+    what the processor made of a picture is held, up to `HELD` bytes: a picture is needed for its number of tokens first, and in every epoch.
     """
 
     loaded: Loaded
     table: torch.Tensor | None  # (pictures, cells, width), bf16
     rows: dict[str, int]
+    made: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)  # by picture, where there is no table
 
     def tokens(self, image: Image.Image, question: str, *, before: Sequence[tuple[str, str]] = ()) -> dict[str, list[int]]:
         """``input_ids`` of a conversation up to where the answer to `question` begins, and the family's other values a token."""
         if self.table is not None:
             return {"input_ids": self.loaded.prompt(question, image_tokens=self.loaded.model.config.image_seq_length, before=before)}
         made = self.loaded.inputs(image, question, before=before)
+        self._hold(picture_digest(image), made)
         return {name: made[name][0].tolist() for name in TOKENS if name in made and name != "attention_mask"}
 
     def batch(self, rows: Sequence[dict[str, list[int]]], images: Sequence[Image.Image], *, left: bool = False) -> dict[str, torch.Tensor]:
@@ -65,8 +69,16 @@ class Features:
     def _pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         if self.table is not None:
             return {"pixel_values": self.table[[self.rows[picture_digest(image)] for image in images]]}
-        made = [self.loaded.inputs(image, "") for image in images]
-        return {name: _stack([one[name] for one in made]) for name in made[0] if name not in TOKENS}
+        made = [self.made.get(digest := picture_digest(image)) or self._hold(digest, self.loaded.inputs(image, "")) for image in images]
+        return {name: _stack([one[name] for one in made]) for name in made[0]}
+
+    def _hold(self, digest: str, made: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What is of the picture among what the processor made, kept for the next time while there is room."""
+        pixels = {name: tensor for name, tensor in made.items() if name not in TOKENS}
+        size = sum(tensor.nbytes for tensor in pixels.values())
+        if size * (1 + len(self.made)) <= HELD:  # as though all were of this size
+            self.made.setdefault(digest, pixels)
+        return pixels
 
 
 def _stack(parts: Sequence[torch.Tensor]) -> torch.Tensor:
