@@ -488,7 +488,7 @@ def test_what_cannot_be_read_is_no_restraint(answers: pd.DataFrame) -> None:
     assert row["affirmed_read"] == 100 and 0 < row["absent_read"] < row["absent"] / 2 and row["affirmed"] < 50
     said = findings.affirmed({"hallucination": {"scores": frame.astype(object).where(frame.notna(), None).to_dict("records")}})
     assert any("whose answers can be read in at least half of the cases" in line and "LoRA" not in line for line in said)
-    assert any(line.startswith("Most other answers about absent things cannot be read") and "LoRA" in line and "100.0" in line for line in said)
+    assert any(line.startswith("Most answers about absent things of the other ") and "LoRA (connector frozen) 100.0" in line for line in said)
 
 
 def test_tuned_models_are_compared_with_the_most_frequent_answer(published: collected.Results) -> None:

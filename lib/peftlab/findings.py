@@ -553,8 +553,10 @@ def affirmed(facts: Facts, *, only: str | None = None) -> list[str]:
         rest = [r for r in every if r not in mine]
         if rest:
             each = [f"{arm(r)} {number(r['affirmed_read'])}\u00a0% of {number(r['absent_read'], 0)}" for r in rest if r["absent_read"]]
-            none = [f"{arms([r for r in rest if not r['absent_read']])} gave none that can be read"] if not all(r["absent_read"] for r in rest) else []
-            said.append(f"Most other answers about absent things cannot be read, which is no restraint; of those that can, yes was said by {'; '.join(each + none) if each else none[0]}.")
+            mute = [r for r in rest if not r["absent_read"]]
+            read = f"; of those that can, yes was said by {'; '.join(each)}" if each else ""
+            said.append(f"Most answers about absent things of {'the other' if len(rest) == 1 else f'the other {len(rest)}'} cannot be read, which is no restraint{read}.")
+            said += [f"{arms(mute)} gave none that can be read."] if mute else []
     return said
 
 
