@@ -196,7 +196,7 @@ def test_a_picture_that_is_asked_about_often_is_read_once(name: str, method: str
     def found(*, together: bool) -> tuple[list[str], list[list[float] | None], int]:
         with monkeypatch.context() as patch:
             if not together:
-                patch.setattr(inference._Asked, "_groups", lambda asked: [[place] for place in range(len(asked.examples))])
+                patch.setattr(inference._Asked, "_groups", lambda asked: (list(range(len(asked.examples))), []))
             read.clear()
             return *inference.answer_and_choose(model, loaded, examples, [e.choices for e in examples], run, max_new_tokens=5), sum(read)
 

@@ -186,7 +186,7 @@ class Gallery:
     def _card(self, card: Card) -> str:
         data = base64.b64encode(_webp(card.image)).decode()
         said = "".join(
-            f'<li class="{outcome * (outcome in MARKS)}"><span title="{html.escape(outcome)}">{MARKS.get(outcome, html.escape(outcome))}</span> {html.escape(who)}: {html.escape(text) or "<i>nothing</i>"}</li>'
+            f'<li class="{outcome if outcome in MARKS else ""}"><span title="{html.escape(outcome)}">{MARKS.get(outcome, html.escape(outcome))}</span> {html.escape(who)}: {html.escape(text) or "<i>nothing</i>"}</li>'
             for who, text, outcome in card.responses
         )
         texts = f'<p class="place">{html.escape(card.place)}</p><p>{html.escape(card.question)}</p><p><b>{html.escape(card.answer)}</b></p>'

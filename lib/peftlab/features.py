@@ -36,6 +36,7 @@ class Features:
     loaded: Loaded
     table: torch.Tensor | None  # (pictures, cells, width), bf16
     rows: dict[str, int]
+    names: tuple[str, ...]  # the content of each picture that was given, in that order
     made: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)  # by picture, where there is no table
 
     def tokens(self, image: Image.Image, question: str, *, before: Sequence[tuple[str, str]] = ()) -> dict[str, list[int]]:
@@ -99,12 +100,13 @@ def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
     The cache holds a folder per encoder (its weights and preprocessing) and in it files of pictures by content, so it needs no invalidation.
     Of several processes one computes what is missing and the others wait for it; a file is written under a temporary name and renamed.
     """
-    unique = {picture_digest(image): image for image in images}
+    given = tuple(picture_digest(image) for image in images)
+    unique = dict(zip(given, images, strict=True))
     names = sorted(unique)
     rows = {name: row for row, name in enumerate(names)}
     tower = loaded.model.get_submodule(loaded.towers.vision)
     if not hasattr(tower, "encode"):
-        return Features(loaded, None, rows)
+        return Features(loaded, None, rows, given)
     folder = paths.cache() / "features" / _encoder_digest(tower, loaded.processor)[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -113,7 +115,7 @@ def encode(loaded: Loaded, images: Sequence[Image.Image]) -> Features:
         missing = [name for name in names if name not in kept]
         if missing:
             kept |= _keep(folder, missing, _computed(loaded, tower, [unique[name] for name in missing]))
-    return Features(loaded, _gathered(names, kept), rows)
+    return Features(loaded, _gathered(names, kept), rows, given)
 
 
 def _kept(folder: Path) -> dict[str, tuple[Path, int]]:

@@ -625,8 +625,7 @@ def failed(facts: Facts) -> list[str]:
     for r in main["to_base"]:
         if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
-    level = _not_above(rows, _sets(facts)) if (rows := main.get("to_majority", [])) else []
-    said += [f"On {listed(level)} no tuned model is above always giving the most frequent answer."] if level else []
+    said += _not_above(main.get("to_majority", []))
     for r in main["to_shuffled"]:
         if r["verdict"] != "higher":
             said.append(f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}.")
@@ -659,18 +658,18 @@ def across(facts: Facts) -> list[str]:
         return []
     best_of = f"{names[0]}: {listed(values)}" if len(set(names)) == 1 else listed(f"{name} with {value}" for name, value in zip(names, values, strict=True))
     said = [f"On each of {many(len(names), f'{group} data set', f'{group} data sets')} the best mean is that of {best_of}."]
-    said += [f"On {listed(level)} no tuned model is above always giving the most frequent answer." for level in [_not_above(main.get("to_majority", []), sets)] if level]
+    said += _not_above([r for r in main.get("to_majority", []) if r["dataset"] in sets])
     means = sorted((r for r in main["averages"] if r["group"] == group and r["datasets"] > 1), key=lambda r: -r["mean"])
     if means:
         said.append(f"Over {number(means[0]['datasets'], 0)} of them, each weighing the same, the means are those of {listed([f'{arm(r)} with {_share(_scaled(r))}' for r in means])}.")
     return said
 
 
-def _not_above(rows: Sequence[Row], sets: Sequence[str]) -> list[str]:
-    """Of data sets those on which no tuned model is better than the most frequent answer."""
-    signed = _signed(rows)
-    asked = [d for d in sets if any(r["dataset"] == d for r in signed)]
-    return [style.label("dataset", d) for d in asked if not any(r["verdict"] == "higher" for r in signed if r["dataset"] == d)]
+def _not_above(rows: Sequence[Row]) -> list[str]:
+    """On which data sets no tuned model is better than the most frequent answer; none where there is no such set."""
+    better = {r["dataset"] for r in _signed(rows) if r["verdict"] == "higher"}
+    level = [style.label("dataset", d) for d in dict.fromkeys(r["dataset"] for r in rows) if d not in better]
+    return [f"On {listed(level)} no tuned model is above always giving the most frequent answer."] if level else []
 
 
 def _scaled(row: Row) -> Row:

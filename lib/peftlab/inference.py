@@ -9,14 +9,14 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import Cache
 
-from peftlab import features, loading
+from peftlab import features, loading, methods
 from peftlab.models import Loaded
 from peftlab.records import Example
 from peftlab.run import Run
@@ -57,6 +57,13 @@ def answer_and_choose(
     return answers, likelihoods
 
 
+class _Group(NamedTuple):
+    """Questions on one picture: how many tokens their prompts have in common at the start, and their places."""
+
+    start: int
+    places: list[int]
+
+
 @dataclass(frozen=True)
 class _Asked:
     """Questions put to a model; the place of a question is its number among them."""
@@ -75,46 +82,49 @@ class _Asked:
 
     def found(self) -> Iterator[tuple[list[int], Found]]:
         """The places of questions that are read together, and what is found of them."""
-        groups = self._groups()
-        for places in self._batches([place for group in groups if len(group) == 1 for place in group], same=True):
+        alone, several = self._groups()
+        for places in self._batches(alone, same=True):
             inputs = self.pictures.batch([self.prompts[p] for p in places], [self.examples[p].image for p in places], left=True)
             yield places, self._read(places, inputs)
-        for window in self._windows([group for group in groups if len(group) > 1]):
+        for window in self._windows(several):
             yield from self._continued(window)
 
-    def _groups(self) -> list[list[int]]:
-        """The places of the questions on each picture, where the whole picture comes before they differ; else of each question.
+    def _groups(self) -> tuple[list[int], list[_Group]]:
+        """The places of questions that are read by themselves, and of those on one picture that are not: where the whole picture comes before they differ.
 
-        Of questions alone too in families whose tokens are of several kinds: where a picture's tokens see each other, or are numbered in two
+        By themselves are read all in families whose tokens are of several kinds: where a picture's tokens see each other, or are numbered in two
         dimensions, a prompt is not read in two parts.
         """
-        by_picture: dict[str | int, list[int]] = {}
-        for place, (prompt, example) in enumerate(zip(self.prompts, self.examples, strict=True)):
-            key = features.picture_digest(example.image) if set(prompt) == {"input_ids"} else place
-            by_picture.setdefault(key, []).append(place)
-        picture, groups = self.loaded.model.config.image_token_id, []
-        for group in by_picture.values():
-            start = self._start(group) if len(group) > 1 else 0
-            parted = start and any(picture in self.prompts[place]["input_ids"][start:] for place in group)
-            groups += [[place] for place in group] if parted else [group]
-        return groups
+        alone, several, by_picture = list[int](), list[_Group](), dict[str, list[int]]()
+        for place, (prompt, name) in enumerate(zip(self.prompts, self.pictures.names, strict=True)):
+            (by_picture.setdefault(name, []) if set(prompt) == {"input_ids"} else alone).append(place)
+        picture = self.loaded.model.config.image_token_id
+        for places in by_picture.values():
+            start = self._start(places) if len(places) > 1 else 0
+            if any(picture in self.prompts[place]["input_ids"][start:] for place in places):
+                alone += places
+            else:
+                several.append(_Group(start, places))
+        return alone, several
 
-    def _start(self, group: Sequence[int]) -> int:
-        """How many tokens the prompts of a group begin with in common; each has one more at least."""
-        columns = zip(*(self.prompts[place]["input_ids"][:-1] for place in group), strict=False)
+    def _start(self, places: Sequence[int]) -> int:
+        """How many tokens prompts begin with in common; each has one more at least."""
+        columns = zip(*(self.prompts[place]["input_ids"][:-1] for place in places), strict=False)
         return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
-    def _windows(self, groups: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    def _windows(self, groups: Sequence[_Group]) -> Iterator[list[_Group]]:
         """Groups that are begun together: of about two batches of questions, so that these are of similar length."""
         if not groups:
             return
-        most = 2 * self._most([place for group in groups for place in group])
-        window: list[Sequence[int]] = []
-        for part in sorted((group[first : first + most] for group in groups for first in range(0, len(group), most)), key=self._start):
-            if sum(map(len, window)) + len(part) > most:
+        most = 2 * self._most([place for group in groups for place in group.places])
+        window, held = list[_Group](), 0
+        parts = (_Group(group.start, group.places[first : first + most]) for group in groups for first in range(0, len(group.places), most))
+        for part in sorted(parts, key=lambda part: part.start):
+            if held + len(part.places) > most:
                 yield window
-                window = []
+                window, held = [], 0
             window.append(part)
+            held += len(part.places)
         yield window
 
     def _batches(self, places: Sequence[int], *, same: bool) -> Iterator[list[int]]:
@@ -137,24 +147,23 @@ class _Asked:
         token = 2 * config.num_hidden_layers * heads * (2 if loading.products(self.run.precision) == "bf16" else 4)
         return max(1, min(CHOSEN if chosen else BATCH, HELD // (token * max(map(self._length, places)) * (1 + chosen))))
 
-    def _continued(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Found]]:
+    def _continued(self, groups: Sequence[_Group]) -> Iterator[tuple[list[int], Found]]:
         """As `found`, each group from the keys and values of what its prompts begin with."""
-        firsts, starts = [group[0] for group in groups], [self._start(group) for group in groups]
-        row = {place: number for number, group in enumerate(groups) for place in group}
-        begun = [{"input_ids": self.prompts[place]["input_ids"][:start]} for place, start in zip(firsts, starts, strict=True)]
-        inputs = self.pictures.batch(begun, [self.examples[place].image for place in firsts], left=True)
+        row = {place: number for number, group in enumerate(groups) for place in group.places}
+        begun = [{"input_ids": self.prompts[group.places[0]]["input_ids"][: group.start]} for group in groups]
+        inputs = self.pictures.batch(begun, [self.examples[group.places[0]].image for group in groups], left=True)
         cache = self._generated(self.model, inputs, max_new_tokens=1).past_key_values
         before = self._mask(cache, inputs)
         for places in self._batches(list(row), same=False):
             rows = torch.tensor([row[place] for place in places])
-            inputs = self.pictures.words([{"input_ids": self.prompts[place]["input_ids"][starts[row[place]] :]} for place in places], left=True)
+            inputs = self.pictures.words([{"input_ids": self.prompts[place]["input_ids"][groups[row[place]].start :]} for place in places], left=True)
             inputs["attention_mask"] = torch.cat([before[rows], inputs["attention_mask"]], 1)
             yield places, self._read(places, inputs, _selected(cache, rows))
 
     def _read(self, places: Sequence[int], inputs: dict[str, torch.Tensor], begun: Cache | None = None) -> Found:
         """Answers to a batch of prompts, or of what follows after `begun`, and the likelihoods of their options, which all of them have or none."""
         options, length = [self.options[place] for place in places], inputs["input_ids"].shape[1]
-        model, more = (self.model, {}) if begun is None else (_inner(self.model), {"past_key_values": begun})
+        model, more = (self.model, {}) if begun is None else (methods.inner(self.model), {"past_key_values": begun})  # what peft puts in front is in the cache
         out = self._generated(model, inputs, max_new_tokens=self.max_new_tokens, output_logits=any(options), **more)
         texts = self.loaded.processor.tokenizer.batch_decode(out.sequences[:, length:], skip_special_tokens=True)
         texts = [text.strip() for text in texts]
@@ -164,23 +173,18 @@ class _Asked:
         cache.crop(length + 1 - out.sequences.shape[1])  # the prompt, and a method's own tokens before it, stay
         tokens = [[[*self.loaded.tokens(option), self.loaded.end] for option in several] for several in options]
         mask = self._mask(cache, inputs) if begun is None else inputs["attention_mask"]
-        return texts, _likelihoods(_inner(self.model), cache, out.logits[0], tokens, mask)
+        return texts, _likelihoods(methods.inner(self.model), cache, out.logits[0], tokens, mask)
 
     def _mask(self, cache: Cache, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The mask of what `cache` holds: with the tokens in front that peft's prefix has; a soft prompt (`methods.prompt`) counts its own itself."""
         mask = inputs["attention_mask"]
-        return F.pad(mask, (cache.get_seq_length() - mask.shape[1], 0), value=1) if _inner(self.model) is not self.model else mask
+        return F.pad(mask, (cache.get_seq_length() - mask.shape[1], 0), value=1) if methods.inner(self.model) is not self.model else mask
 
     def _generated(self, model: nn.Module, inputs: dict[str, torch.Tensor], **named: Any) -> Any:
         ends, device = model.generation_config.eos_token_id, next(model.parameters()).device
         ends = sorted({self.loaded.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         return model.generate(**inputs, do_sample=False, eos_token_id=ends, pad_token_id=self.loaded.pad, return_dict_in_generate=True, **named)
-
-
-def _inner(model: nn.Module) -> nn.Module:
-    """The model without peft around it, its adapters within: what goes on from a cache that holds a prefix."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _selected(cache: Cache, rows: torch.Tensor) -> Cache:

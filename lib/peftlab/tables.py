@@ -296,7 +296,7 @@ def forgetting_table(frame: pd.DataFrame, *, differences: bool = False, beside: 
     over = frame["sources"].iloc[0].split() if "sources" in frame and len(frame) else []
     labels = PART_LABELS | ({"A_S": ("A_S", f"mean of {', '.join(style.label('dataset', name) for name in over)}")} if over else {})
     head = ["Tuned on", "Method", "Connector"]
-    named = {p: "source" if p in over else "target, A_T" if single and kinds[p] == "target" else kinds[p] for p in columns if p not in labels}
+    named = {p: "target, A_T" if single and kinds[p] == "target" else "source" if p in over else kinds[p] for p in columns if p not in labels}
     head += [Cell(*labels[p]) if p in labels else Cell(style.label("dataset", p), f"{named[p]}, n = {number(asked[p], 0)}") for p in columns]
     more = [beside] if beside is not None and len(beside) else []
     head += [Cell("A_S", "as answered") for _ in more]

@@ -270,9 +270,14 @@ def implementation(method: str) -> Any:
     return import_module(f"peftlab.methods.{found.module or found.name}")
 
 
+def inner(model: Any) -> Any:
+    """The model without peft around it, its adapters within."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def named_parameters(model: Any) -> Iterator[tuple[str, Any]]:
     """A model's parameters, each once, named by their path in the bare model whatever peft has wrapped around it."""
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    bare = inner(model)
     wrapping = next(name for name, module in model.named_modules() if module is bare)
     for name, parameter in model.named_parameters():
         yield name.removeprefix(f"{wrapping}."), parameter
