@@ -68,6 +68,24 @@ def test_what_is_written_comes_back(file: Path) -> None:
     assert list(stored) == answers.SCHEMA.names and stored["likelihoods"].notna().sum() == 4
 
 
+def test_likelihoods_take_less_than_by_dictionary(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).normal(-3, 2, (2000, 4)).round(6).tolist()
+    with answers.writing(tmp_path / "p.parquet") as written:
+        written.add(table(judged(RUNS[1], n=2000).assign(likelihoods=drawn)), about(RUNS[1]))
+    stored = pq.read_table(tmp_path / "p.parquet")
+    pq.write_table(stored, tmp_path / "plain.parquet", compression="zstd")
+    answers.packed(tmp_path / "plain.parquet", tmp_path / "packed.parquet")
+    assert stored["likelihoods"].to_pylist() == drawn and pq.read_table(tmp_path / "packed.parquet").equals(stored)
+    taken = {name: _taken(tmp_path / f"{name}.parquet", "likelihoods.list.element") for name in ("p", "plain", "packed")}
+    assert max(taken["p"], taken["packed"]) < 0.85 * taken["plain"]
+
+
+def _taken(file: Path, path: str) -> int:
+    """The bytes of a column of the first row group."""
+    group = pq.read_metadata(file).row_group(0)
+    return next(c.total_compressed_size for c in map(group.column, range(group.num_columns)) if c.path_in_schema == path)
+
+
 def test_options_come_from_the_answers_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers kept before options were weighed stand first; another stage has them for the same questions."""
     monkeypatch.setattr(answers, "ROWS", 4)

@@ -229,7 +229,7 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
     results = read_results(study)
     file, rows, refused, moved = results.folder / "predictions.parquet", [], {}, 0
     about, told = [c for c in results.scores if c not in ("metric", "value", "n", "unparsed")], set[str]()
-    with _renewed(study) as folder, pq.ParquetWriter(folder / file.name, pq.read_schema(file), compression="zstd") as written:
+    with _renewed(study) as folder, pq.ParquetWriter(folder / file.name, (schema := pq.read_schema(file)), **answers.encoding(schema)) as written:
         for group in answers.row_groups(file):
             given, judged = group.to_pandas(), []
             for cell in _stages(given, told):
