@@ -643,6 +643,37 @@ def test_the_spread_between_seeds_is_in_every_score_and_difference(answers: pd.D
         pd.testing.assert_frame_equal(*(frame.reset_index(drop=True) for frame in rest))
 
 
+def test_what_another_seed_moves_is_told(answers: pd.DataFrame) -> None:
+    """LoRA has three seeds, of which one learned nothing; the others have one."""
+    rows = answers[answers["train_pictures"] == "true"]
+    assert estimates.stability(rows).empty and estimates.stability_overall(rows).empty and list(estimates.stability(rows)) == list(estimates.STABILITY)
+    lora = rows[rows["method"] == "lora"]
+    found = pd.concat([rows, reseeded(lora.assign(value=0.0, outcome="wrong"), 7), reseeded(lora, 8)], ignore_index=True)
+    frame = estimates.stability(found)
+    once = estimates.scores(rows).set_index(["method", "connector", "dataset"])["mean"]
+    assert set(frame["method"]) == {"lora"} and len(frame) == 4 and frame["seeds"].eq(3).all()
+    for r in frame.to_dict("records"):
+        mean = once[r["method"], r["connector"], r["dataset"]]
+        assert (r["least"], r["most"], r["mean"]) == pytest.approx((0, mean, 2 * mean / 3)) and r["sd"] == pytest.approx(np.std([mean, mean, 0], ddof=1))
+    overall = estimates.stability_overall(found).set_index("connector")
+    for connector, mine in frame.groupby("connector"):
+        row = overall.loc[connector]
+        assert row["sd"] == pytest.approx(np.sqrt((mine["sd"] ** 2).mean())) and row["freedom"] == 4 and row["datasets"] == 2 and row["low"] < row["sd"] < row["high"]
+    table = tables.stability_table(frame, overall.reset_index())
+    assert len(table.rows) == 2 and table.head[-1] == tables.Cell("Together", "2 sets")
+    first = frame.iloc[0]
+    assert table.rows[0][2] == tables.Cell(tables.number(first["sd"]), f"0.0–{tables.number(first['most'])}")
+
+
+def test_of_captions_seeds_are_told_apart_from_those_in_per_cent(captioned: pd.DataFrame) -> None:
+    lora = captioned[captioned["method"] == "lora"]
+    found = pd.concat([captioned, reseeded(lora.assign(value=lora["value"] / 2), 7)], ignore_index=True)
+    frame, overall = estimates.stability(found), estimates.stability_overall(found)
+    assert frame["metric"].nunique() == 2 and overall["datasets"].eq(frame["dataset"].nunique() - 1).all()
+    kept = frame[frame["metric"] != "cider"]
+    assert overall.loc[0, "sd"] == pytest.approx(np.sqrt((kept.loc[kept["connector"] == overall.loc[0, "connector"], "sd"] ** 2).mean()))
+
+
 def test_the_spread_between_seeds_is_in_what_was_kept(kept: SimpleNamespace) -> None:
     rows = kept.predictions
     failed = reseeded(rows[rows["method"] != "none"].assign(value=0.0), 7)

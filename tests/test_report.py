@@ -268,6 +268,60 @@ def test_a_control_is_read_by_its_interval(values: dict[str, Any], said: str) ->
     assert said in sentence and tables.number(row(**values)["mean"]) in sentence
 
 
+def controlled(verdicts: dict[str, str], **values: Any) -> list[dict[str, Any]]:
+    """Controls of several methods with their verdicts, a point apart."""
+    return [row(method=method, verdict=verdict, mean=5.0 + i, **values) for i, (method, verdict) in enumerate(verdicts.items())]
+
+
+def test_many_controls_of_a_data_set_are_told_together() -> None:
+    verdicts = {"lora": "higher", "ia3": "higher", "prefix": "not distinguishable"}
+    two = controlled({"lora": "higher", "ia3": "not distinguishable"}, dataset="facts")
+    said = findings.to_shuffled({"main_results": {"to_shuffled": [*controlled(verdicts), *two]}})
+    assert len(said) == 3 and all(s.startswith("On Facts, the right pictures gave ") for s in said[1:]), "two have a sentence each"
+    assert said[0] == (
+        "On Scenes, of 3 models tuned with the right pictures, 2 are higher than the same tuned with shuffled ones (LoRA and (IA)³ (connector frozen)), none is lower and 1 is not "
+        "distinguishable from it. The differences go from +5.0 points [1.0,\u00a09.0] (LoRA (connector frozen)) to +7.0 points [1.0,\u00a09.0] (Prefix-Tuning (connector frozen))."
+    )
+    weighed = [row(method=m, control=2.0 + i, control_low=1.0, control_high=9.0, control_verdict="higher", metric="likeliest") for i, m in enumerate(verdicts)]
+    (sentence,) = findings.by_choice({"main_results": {"likeliest": weighed}}, only="scenes")
+    assert sentence.startswith("By the likeliest choice, of 3 models with such a control, every one is higher than the same tuned with shuffled pictures. The differences go from +2.0")
+    plain = {"to_blind": [], "to_base": [], "unreadable": [], "scores": []}
+    failed = findings.failed({"main_results": {**plain, "to_shuffled": controlled(dict.fromkeys(verdicts, "not distinguishable")) + two}})
+    assert failed[0].startswith("On Scenes, not above their controls with shuffled pictures: LoRA (connector frozen), +5.0 points [1.0,\u00a09.0]; (IA)³ ")
+    assert failed[1].startswith("(IA)³ (connector frozen) on Facts is not above its control") and len(failed) == 2
+
+
+def test_sight_is_told_over_all_data_sets_and_by_choices() -> None:
+    controls = [*controlled({"lora": "higher", "ia3": "higher"}), *controlled({"lora": "higher", "ia3": "lower"}, dataset="facts"), *controlled({"lora": "lower"}, dataset="titles")]
+    weighed = [row(control=1.0, control_verdict="not distinguishable"), row(method="none", control=None)]
+    said = findings.sight({"main_results": {"to_shuffled": controls, "likeliest": weighed}})
+    assert said == [
+        "Of the models that have a control with shuffled pictures, all are above it on Scenes; some are above it on Facts (LoRA (connector frozen)); none is above it on Titles.",
+        "By the likeliest choice, where form counts for nothing, of these, none is above it on Scenes.",
+    ]
+    assert findings.sight({"main_results": {"to_shuffled": [], "likeliest": []}}) == []
+
+
+def test_the_connector_is_told_over_all_data_sets() -> None:
+    rows = [row(connector="tuned"), row(method="ia3", connector="tuned"), row(dataset="facts", verdict="lower"), row(method="ia3", dataset="facts", verdict="not distinguishable")]
+    assert findings.connector({"main_results": {"to_frozen": rows}}) == ["With the connector tuned as well, methods are higher on Scenes (all of 2, LoRA and (IA)³); lower on Facts (1 of 2, LoRA)."]
+    assert findings.connector({"main_results": {"to_frozen": rows[3:]}}) == ["No method is distinguishable, on any data set, from the same with the connector tuned as well."]
+    assert findings.connector({"main_results": {"to_frozen": []}}) == []
+
+
+def test_what_another_seed_moves_is_said() -> None:
+    each = [row(metric="exact", seeds=3, sd=2.0, least=20.0, most=24.0), row(method="prefix", metric="exact", seeds=3, sd=9.0, least=50.0, most=69.5), row(metric="cider", dataset="captions", seeds=3, sd=30.0, least=90.0, most=150.0)]
+    overall = [row(datasets=2, sd=2.0, low=1.2, high=4.0), row(method="prefix", datasets=2, sd=9.0, low=5.2, high=20.0)]
+    said = findings.stability({"main_results": {"stability": each, "stability_overall": overall}})
+    assert said == [
+        "Over 2 data sets and 3 seeds, the standard deviation of a score between seeds goes from 2.0 points [1.2,\u00a04.0] of LoRA (connector frozen) to 9.0 points [5.2,\u00a020.0] of Prefix-Tuning (connector frozen).",
+        "By intervals that do not meet, less steady than LoRA (connector frozen) is Prefix-Tuning (connector frozen).",
+        "Farthest apart in per cent are the seeds of Prefix-Tuning (connector frozen) on Scenes, from 50.0 to 69.5.",
+    ]
+    assert findings.stability({"main_results": {"stability": each, "stability_overall": [overall[0], {**overall[1], "low": 3.0}]}})[1] == "All of these intervals meet that of the steadiest."
+    assert findings.stability({"main_results": {"stability": [], "stability_overall": []}}) == [] == findings.stability({"main_results": {}})
+
+
 def test_not_distinguishable_is_said() -> None:
     rows = [row(method="lora"), row(method="ia3", verdict="not distinguishable"), row(method="prefix", verdict="lower")]
     tally = {"scenes": {"higher": 1, "lower": 1, "not distinguishable": 1, "all": 3}}
@@ -359,8 +413,8 @@ def test_the_abstract_of_a_study_on_several_unseen_sets_is_about_all_of_them(bui
     scores = [row(**common, method=method, dataset=name, mean=mean, metric="exact") for (method, name), mean in earned.items()]
     means = [row(**common, method=method, mean=mean, datasets=2, metric="letter_or_name / vqa") for method, mean in (("none", 19.0), ("lora", 50.5), ("ia3", 54.0))]
 
-    def told(given: list[dict[str, Any]]) -> list[str]:
-        return findings.abstract({"main_results": {**facts["main_results"], "scores": given, "averages": means, "to_shuffled": []}})
+    def told(given: list[dict[str, Any]], **parts: Any) -> list[str]:
+        return findings.abstract({"main_results": {**facts["main_results"], "scores": given, "averages": means, "to_shuffled": [], "to_frozen": [], **parts}})
 
     said = told(scores)
     assert said[0].startswith("On each of 2 unseen data sets the best mean is that of LoRA (connector frozen) with 31.0\u00a0%") and "(IA)³ (connector frozen) with 78.0\u00a0%" in said[0]
@@ -370,7 +424,13 @@ def test_the_abstract_of_a_study_on_several_unseen_sets_is_about_all_of_them(bui
     same = told([r for r in scores if r["method"] != "ia3"])[0]
     assert same.count("LoRA") == 1 and "that of LoRA (connector frozen): 31.0" in same
     assert findings.across({"main_results": {**facts["main_results"], "scores": [r for r in scores if r["dataset"] == "science"]}}) == []
-    whole = findings.abstract({**facts, "main_results": {**facts["main_results"], "scores": scores, "averages": means, "to_shuffled": []}})
+    more = {"to_shuffled": [row(dataset="photos")], "to_frozen": [row(dataset="science", connector="tuned")], "stability": [row(metric="exact", seeds=2, sd=1.0, least=1.0, most=2.0)], "stability_overall": []}
+    assert told(scores, **more)[2:] == [*findings.sight({"main_results": {**more, "likeliest": []}}), *findings.connector({"main_results": more}), *findings.stability({"main_results": more})]
+    assert len(told(scores, **more)) == 5
+    many = [row(**common, method=method, mean=mean, datasets=2, metric="vqa") for mean, method in enumerate(("none", "lora", "ia3", "adapter", "prefix", "dora", "vera", "oft", "hra"))]
+    (of_many,) = [s for s in told(scores, averages=many) if s.startswith("Over 2 of them")]
+    assert "those of HRA (connector frozen) with 8.0" in of_many and of_many.count(" with ") == 4 and "Untouched base with 0.0" in of_many, "three, and the base"
+    whole = findings.abstract({**facts, "main_results": {**facts["main_results"], "scores": scores, "averages": means, "to_shuffled": [], "to_frozen": []}})
     assert whole[:2] == said and findings.hallucination(facts)[0] in whole and findings.cost(facts)[0] in whole, "the probe and the cost are told all the same"
 
 

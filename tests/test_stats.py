@@ -177,3 +177,30 @@ def test_a_difference_is_paired_by_seed_where_the_seeds_are_the_same() -> None:
     means = a[columns].mean()
     assert widths[0] == pytest.approx(scipy.stats.t.ppf(0.975, 2) * means.std() / np.sqrt(3)) and stats.paired(fixed, a).high == pytest.approx(widths[0])
     assert widths[1] == pytest.approx(scipy.stats.t.ppf(0.975, 4) * means.std() * np.sqrt(2 / 3)), "each side varies for itself"
+
+
+def test_a_deviation_and_its_interval_are_scipys() -> None:
+    lists = [[10.0, 12.0, 17.0], [100.0, 101.0, 99.0], [5.0]]
+    found = stats.deviation(lists)
+    variances = [np.var(one, ddof=1) for one in lists[:2]]
+    assert found.freedom == 4 and found.sd == pytest.approx(np.sqrt(np.mean(variances))), "each list has its own mean; one number says nothing"
+    low, high = scipy.stats.chi2.ppf([0.975, 0.025], 4)
+    assert (found.low, found.high) == pytest.approx((np.sqrt(sum(variances) * 2 / low), np.sqrt(sum(variances) * 2 / high)))
+    three = stats.deviation([[0.0, 1.0, 2.0]])
+    assert three.sd == 1 and 12 < three.high / three.low < 12.1, "as its docstring says"
+    assert stats.deviation([[3.0, 3.0]]) == stats.Deviation(0.0, 0.0, 0.0, 1)
+
+
+def test_the_interval_of_a_deviation_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    found = [stats.deviation(rng.normal(20, 3, (4, 3)).tolist()) for _ in range(2000)]
+    held = np.mean([one.low <= 3 <= one.high for one in found])
+    assert 0.935 < held < 0.965
+
+
+@pytest.mark.parametrize("lists", [[], [[1.0]], [[1.0, float("nan")]]])
+def test_a_deviation_of_nothing_is_refused(lists: list) -> None:
+    with pytest.raises(ValueError, match="at least two numbers, all finite"):
+        stats.deviation(lists)
+    with pytest.raises(ValueError, match="level is 2"):
+        stats.deviation([[1.0, 2.0]], level=2)

@@ -173,3 +173,11 @@ def test_what_the_bases_know_has_a_row_per_data_set_and_base(study: Path, plain:
     assert [row[:2] for row in both.rows] == [(one.rows[0][0], "Pocket (MLP)"), ("", "Pocket (resampler)"), (one.rows[1][0], "Pocket (MLP)"), ("", "Pocket (resampler)")]
     assert both.rules == {2} and both.rows[1][2].text == tables.number(100 - base["true"]) and both.rows[1][5:7] == ("", ""), "what is the question's own stands once"
     assert estimates.bases(rows[rows["method"] != "none"]).empty
+
+
+def test_a_control_stands_with_what_was_gained_without_sight() -> None:
+    rows = [{"dataset": "scenes", "method": m, "connector": "frozen", "mean": 5.0, "low": 1.0, "high": 9.0, "n": 200, "verdict": "higher", "gain": 17.0, "control_gain": 12.0} for m in ("lora", "ia3")]
+    rows.append({**rows[0], "dataset": "facts", "gain": None, "control_gain": None})
+    table = tables.control_table(pd.DataFrame(rows))
+    assert table.head[-2:] == (Cell("Gain", "over the base"), "Verdict") and table.rules == frozenset({2})
+    assert [row[-2] for row in table.rows] == [Cell("17.0", "12.0 without sight")] * 2 + [Cell("–")] and table.rows[0][3:5] == ("+5.0", "[1.0,\u00a09.0]")

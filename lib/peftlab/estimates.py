@@ -288,6 +288,35 @@ def averages(predictions: Predictions, **levels: str) -> pd.DataFrame:
     return _sorted({**names, **_score(cell)} for names, cell in _groups(cells(predictions, **levels)))
 
 
+STABILITY = (*CELL, "group", "metric", "seeds", "mean", "sd", "least", "most")
+OVERALL = ("model", "method", "connector", "datasets", "sd", "low", "high", "freedom")
+
+
+def stability(predictions: Predictions) -> pd.DataFrame:
+    """What another seed moves: a row per model, method, connector and data set that was tuned with several, with the standard deviation between the seeds' means, the least and the most of them.
+
+    The questions are the same for all seeds, so that their number adds nothing to it. Empty where no seed was repeated. (Zhou et al. 2024, tables 6 and 14, say as much.)
+    """
+    rows = []
+    for key, cell in cells(predictions).items():
+        [means] = stats.reruns(cell)
+        if len(means) > 1:
+            found = {"seeds": len(means), "mean": float(cell["value"].mean()), "sd": stats.deviation([list(means.values())]).sd, "least": min(means.values()), "most": max(means.values())}
+            rows.append({**_named(key), "group": group(key[0], key[3]), "metric": cell["metric"].iloc[0], **found})
+    return _sorted(rows) if rows else pd.DataFrame(columns=list(STABILITY))
+
+
+def stability_overall(predictions: Predictions) -> pd.DataFrame:
+    """The standard deviation between seeds of each model, method and connector over all its data sets of `one_scale`, with its interval (`stats.deviation`); empty where no seed was repeated."""
+    found = stability(predictions)
+    kept = one_scale(found)
+    cell, rows = cells(predictions), []
+    for names, mine in kept.groupby(["model", "method", "connector"], sort=False):
+        whole = stats.deviation(list(stats.reruns(cell[*names, dataset])[0].values()) for dataset in mine["dataset"])
+        rows.append(dict(zip(OVERALL, (*names, len(mine), whole.sd, whole.low, whole.high, whole.freedom), strict=True)))
+    return style.ordered(pd.DataFrame(rows, columns=list(OVERALL)), ("model", "method", "connector"))
+
+
 def baselines(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row per model, data set and baseline (`style.BASELINES`).
 

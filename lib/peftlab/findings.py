@@ -258,18 +258,60 @@ def to_base(facts: Facts) -> list[str]:
 
 @_by_model
 def to_shuffled(facts: Facts) -> list[str]:
-    """Per control: what the right pictures gave, beside what was gained without them."""
+    """Per control: what the right pictures gave, beside what was gained without them; of more than `APART` on a data set together, how many they gave anything."""
     said = []
-    for r in facts["main_results"]["to_shuffled"]:
-        gained = f", which gained {number(r['control_gain'])} of its {number(r['gain'])} over the untouched base" if r["control_gain"] is not None and r["gain"] > 0 else ""
-        control = f"the same tuned with shuffled ones (n\u00a0=\u00a0{number(r['n'], 0)}){gained}"
-        means = {
-            "higher": f"the right pictures gave {arm(r)} {_points(r)} over {control}.",
-            "lower": f"the right pictures did {arm(r)} harm: {_points(r)} to {control}.",
-            SURE: f"the right pictures gave {arm(r)} nothing distinguishable, {_points(r)} over {control}: that it learned to see, and not only how answers look, is not shown.",
-        }
-        said.append(f"On {_place(r)}, {means[r['verdict']]}")
+    for rows in _by_set(facts["main_results"]["to_shuffled"]):
+        if len(rows) > APART:
+            said.append(_split(rows, _counted(rows), f"On {_place(rows[0])}, of {many(len(rows), 'model', 'models')} tuned with the right pictures", "the same tuned with shuffled ones") + _range(rows))
+            continue
+        said += [_control(r) for r in rows]
     return said
+
+
+APART = 2  # the most controls on a data set that have a sentence each; the table has the rest
+
+
+def _by_set(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows by their data set, in the order in which the sets first occur."""
+    found: dict[str, list[Row]] = {}
+    for r in rows:
+        found.setdefault(r["dataset"], []).append(r)
+    return list(found.values())
+
+
+def _range(rows: Sequence[Row]) -> str:
+    """A sentence, after another: the least and the greatest of several differences."""
+    least, most = (choose(rows, key=lambda r: r["mean"]) for choose in (min, max))
+    return f" The differences go from {_points(least)} ({arm(least)}) to {_points(most)} ({arm(most)})."
+
+
+def _control(r: Row) -> str:
+    """A sentence on what the right pictures gave a model over its control."""
+    gained = f", which gained {number(r['control_gain'])} of its {number(r['gain'])} over the untouched base" if r["control_gain"] is not None and r["gain"] > 0 else ""
+    control = f"the same tuned with shuffled ones (n\u00a0=\u00a0{number(r['n'], 0)}){gained}"
+    means = {
+        "higher": f"the right pictures gave {arm(r)} {_points(r)} over {control}.",
+        "lower": f"the right pictures did {arm(r)} harm: {_points(r)} to {control}.",
+        SURE: f"the right pictures gave {arm(r)} nothing distinguishable, {_points(r)} over {control}: that it learned to see, and not only how answers look, is not shown.",
+    }
+    return f"On {_place(r)}, {means[r['verdict']]}"
+
+
+def sight(facts: Facts) -> list[str]:
+    """Over several data sets: on which the right pictures gave every method with a control more than shuffled ones, some, or none; and so by the likeliest choice."""
+    main = facts["main_results"]
+    chosen = [{**r, "verdict": r["control_verdict"]} for r in main["likeliest"] if r["control"] is not None]
+    told = ((main["to_shuffled"], "Of the models that have a control with shuffled pictures"), (chosen, "By the likeliest choice, where form counts for nothing, of these"))
+    return [f"{start}, {where}." for rows, start in told if (where := _above_controls(rows))]
+
+
+def _above_controls(rows: Iterable[Row]) -> str:
+    """On which data sets all, some or none of the models are above their controls, in words; "" where there is no control."""
+    kinds: dict[str, list[str]] = {"all are above it": [], "some are above it": [], "none is above it": []}
+    for mine in _by_set(rows):
+        won, name = [r for r in mine if r["verdict"] == "higher"], _place(mine[0])
+        kinds["all are above it" if len(won) == len(mine) else "some are above it" if won else "none is above it"].append(f"{name} ({arms(won)})" if 0 < len(won) < len(mine) else name)
+    return "; ".join(f"{word} on {listed(names)}" for word, names in kinds.items() if names)
 
 
 @_by_model
@@ -293,6 +335,9 @@ def by_choice(facts: Facts, *, only: str, of: Container[tuple[str, str]] | None 
     """Per control on a data set (`of` some models): what the right pictures gave by the likeliest choice."""
     verdicts = {"higher": "above its control with shuffled pictures", "lower": "below its control with shuffled pictures", SURE: "not distinguishable from its control with shuffled pictures"}
     rows = [r for r in facts["main_results"]["likeliest"] if r["dataset"] == only and r["control"] is not None and (of is None or (r["method"], r["connector"]) in of)]
+    if len(rows) > APART:
+        rows = [{**_changed(r, "control"), "method": r["method"], "connector": r["connector"], "dataset": only, "verdict": r["control_verdict"]} for r in rows]
+        return [_split(rows, _counted(rows), f"By the likeliest choice, of {many(len(rows), 'model', 'models')} with such a control", "the same tuned with shuffled pictures") + _range(rows)]
     return [f"By the likeliest choice {arm(r)} is {verdicts[r['control_verdict']]}, {_points(_changed(r, 'control'))}." for r in rows]
 
 
@@ -335,6 +380,42 @@ def to_frozen(facts: Facts) -> list[str]:
         found = f"none of {of} is distinguishable from the same with it frozen" if counts[SURE] == counts["all"] else f"of {of} {listed(parts)}"
         said.append(f"On {style.label('dataset', dataset)}, with the connector tuned as well, {found}.")
     return said
+
+
+@_by_model
+def stability(facts: Facts) -> list[str]:
+    """How far another seed moves a score: the steadiest and the least steady model over all sets, and the widest range on one; none where no seed was repeated."""
+    main = facts["main_results"]
+    each, rows = main.get("stability", []), main.get("stability_overall", [])
+    if not each:
+        return []
+    said = []
+    if len(rows) > 1:
+        steady, loose = (choose(rows, key=lambda r: r["sd"]) for choose in (min, max))
+        over = f"Over {many(steady['datasets'], 'data set', 'data sets')} and {number(max(r['seeds'] for r in each), 0)} seeds"
+        said.append(f"{over}, the standard deviation of a score between seeds goes from {_moved(steady)} of {arm(steady)} to {_moved(loose)} of {arm(loose)}.")
+        wide = [r for r in rows if r["low"] > steady["high"]]
+        said.append(f"By intervals that do not meet, less steady than {arm(steady)} {_are(len(wide))} {arms(wide)}." if wide else "All of these intervals meet that of the steadiest.")
+    far = max((r for r in each if metrics.metric(r["metric"]).is_share), key=lambda r: r["most"] - r["least"], default=None)
+    if far:
+        said.append(f"Farthest apart in per cent are the seeds of {arm(far)} on {_place(far)}, from {number(far['least'])} to {number(far['most'])}.")
+    return said
+
+
+def _moved(row: Row) -> str:
+    return f"{number(row['sd'])} points {bounds(row['low'], row['high'])}"
+
+
+def connector(facts: Facts) -> list[str]:
+    """Over several data sets: on which tuning the connector as well made methods better, and on which worse."""
+    main, parts = facts["main_results"], []
+    for word in ("higher", "lower"):
+        found = [(rows, won) for rows in _by_set(main["to_frozen"]) if (won := [r for r in rows if r["verdict"] == word])]
+        each = [f"{_place(rows[0])} ({'all' if len(won) == len(rows) else number(len(won), 0)} of {number(len(rows), 0)}, {listed(style.label('method', r['method']) for r in won)})" for rows, won in found]
+        parts += [f"{word} on {listed(each)}"] if each else []
+    if not main["to_frozen"]:
+        return []
+    return [f"With the connector tuned as well, methods are {'; '.join(parts)}." if parts else "No method is distinguishable, on any data set, from the same with the connector tuned as well."]
 
 
 @_by_model
@@ -395,8 +476,22 @@ def text_forgetting(facts: Facts) -> list[str]:
     if tuned:
         said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on plain text", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
-        said.append(f"The highest perplexity is that of {arm(worst)}, {number(worst['mean'], 0 if worst['mean'] >= 1000 else 1)}.")
+        said.append(f"The highest perplexity is that of {arm(worst)}, {_perplexity(worst)}.")
     return said
+
+
+def _perplexities(facts: Facts) -> list[str]:
+    """What the base's perplexity of plain text becomes, at the least and at the most; none where no tuned model was measured beside it."""
+    rows = [r for r in facts["forgetting"]["text"] if r["quantisation"] == "none"]
+    base, tuned = ([r for r in rows if (r["method"] == "none") == bare] for bare in (True, False))
+    if not base or not tuned:
+        return []
+    ends = [f"{_perplexity(r)} ({arm(r)} tuned on {_place(r)})" for r in (min(tuned, key=lambda r: r["mean"]), max(tuned, key=lambda r: r["mean"]))]
+    return [f"The base's perplexity of {_perplexity(base[0])} on plain text becomes {' to '.join(ends)}."]
+
+
+def _perplexity(row: Row) -> str:
+    return number(row["mean"], 0 if row["mean"] >= 1000 else 1)
 
 
 @_by_model
@@ -626,9 +721,11 @@ def failed(facts: Facts) -> list[str]:
         if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
     said += _not_above(main.get("to_majority", []))
-    for r in main["to_shuffled"]:
-        if r["verdict"] != "higher":
-            said.append(f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}.")
+    for rows in _by_set(r for r in main["to_shuffled"] if r["verdict"] != "higher"):
+        if len(rows) > APART:
+            said.append(f"On {_place(rows[0])}, not above their controls with shuffled pictures: {'; '.join(f'{arm(r)}, {_points(r)}' for r in rows)}.")
+            continue
+        said += [f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}." for r in rows]
     bad = main["unreadable"]
     if bad:
         worst = max(bad, key=lambda r: r["share"])
@@ -661,7 +758,9 @@ def across(facts: Facts) -> list[str]:
     said += _not_above([r for r in main.get("to_majority", []) if r["dataset"] in sets])
     means = sorted((r for r in main["averages"] if r["group"] == group and r["datasets"] > 1), key=lambda r: -r["mean"])
     if means:
-        said.append(f"Over {number(means[0]['datasets'], 0)} of them, each weighing the same, the means are those of {listed([f'{arm(r)} with {_share(_scaled(r))}' for r in means])}.")
+        shown = means if len(means) <= NAMED else means[:3] + [r for r in means[3:] if r["method"] == "none"]
+        word = "means" if shown is means else "highest means, and the base's,"
+        said.append(f"Over {number(means[0]['datasets'], 0)} of them, each weighing the same, the {word} are those of {listed([f'{arm(r)} with {_share(_scaled(r))}' for r in shown])}.")
     return said
 
 
@@ -682,21 +781,25 @@ def abstract(facts: Facts) -> list[str]:
     """What was found of the first data set, or of several like it, whether it was sight, and the probe's and the costs' first sentences; none where nothing was tuned."""
     if not _sets(facts):
         return []
-    first, controls = _sets(facts)[0], facts["main_results"]["to_shuffled"]
+    first = _sets(facts)[0]
     several = across(facts)
     found = several or best(facts)[:1] + above_chance(facts)[:1] + likeliest(facts, only=first)[:2]
-    found += [said for r, said in zip(controls, to_shuffled(facts), strict=True) if r["dataset"] == first]
-    won = {(r["method"], r["connector"]) for r in controls if r["verdict"] == "higher"}
-    found += by_choice(facts, only=first, of=won)  # a gain that is not there by choices is not told alone
+    if several:
+        found += sight(facts) + connector(facts)
+    else:
+        found += to_shuffled(_only(facts, "dataset", first))
+        won = {(r["method"], r["connector"]) for r in facts["main_results"]["to_shuffled"] if r["dataset"] == first and r["verdict"] == "higher"}
+        found += by_choice(facts, only=first, of=won)  # a gain that is not there by choices is not told alone
+    found += stability(facts)
     kept = facts.get("forgetting", {})
     if kept.get("parts"):
         found += forgetting(facts, only=first)[:4]
     elif several and kept.get("text"):
-        found += text_forgetting(facts)[1:]
+        found += _perplexities(facts)
     if "hallucination" in facts:
         found += hallucination(facts)[:1] + probe_to_base(facts, only=first) + affirmed(facts, only=first)[:2]
         found += _clean([r for r in facts["hallucination"].get("broken") or () if r["broken"] is not None and r["quantisation"] == "none"])[:1]
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, rates, base, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, rates, base, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, stability, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}

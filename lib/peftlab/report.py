@@ -367,6 +367,8 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "main": lambda f, label: tables.main_table(*(_frame(f, "main_results", part) for part in ("scores", "averages", "baselines"))),
     "likeliest_table": lambda f, label: tables.likeliest_table(_frame(f, "main_results", "likeliest")),
     "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
+    "control_table": lambda f, label: tables.control_table(_frame(f, "main_results", "to_shuffled")),
+    "stability_table": lambda f, label: tables.stability_table(*(_frame(f, "main_results", part) for part in ("stability", "stability_overall"))),
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
     "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
     "forgetting_differences": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts"), differences=True),

@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import chdtri, stdtrit
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,33 @@ def contrast(a: Reruns, b: Reruns) -> list[list[float]]:
 def _spread(lists: Iterable[Sequence[float]]) -> list[tuple[float, int]]:
     """Of each list of estimates by several reruns: the variance of their mean, and its degrees of freedom."""
     return [(float(np.var(estimates, ddof=1)) / len(estimates), len(estimates) - 1) for estimates in lists if len(estimates) > 1]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A standard deviation with its bounds, in the unit of the values, and the degrees of freedom that it rests on."""
+
+    sd: float
+    low: float
+    high: float
+    freedom: int
+
+
+def deviation(lists: Iterable[Sequence[float]], level: float = 0.95) -> Deviation:
+    """The standard deviation within lists of numbers, each around its own mean, by all of them together, with the interval of chi squared.
+
+    It takes the lists to vary alike and their numbers to be normal: of three numbers alone the upper bound is twelve times the lower.
+    Raises ValueError where no list has two numbers and on a level not within 0 and 1.
+    """
+    several = [np.asarray(one, dtype=float) for one in lists if len(one) > 1]
+    if not several or not all(np.isfinite(one).all() for one in several):
+        raise ValueError("a standard deviation needs a list of at least two numbers, all finite")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; a number between 0 and 1, such as 0.95")
+    freedom = sum(len(one) - 1 for one in several)
+    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in several)
+    low, high = (sqrt(squares / float(chdtri(freedom, tail))) for tail in ((1 - level) / 2, (1 + level) / 2))
+    return Deviation(sqrt(squares / freedom), low, high, freedom)
 
 
 def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, strata: Iterable[Hashable] | None = None, seeds: Iterable[Sequence[float]] = ()) -> Interval:

@@ -260,6 +260,38 @@ def differences_table(frame: pd.DataFrame) -> Table:
     return _stacked(head, "lllrrrl", build, frame)
 
 
+def control_table(frame: pd.DataFrame) -> Table:
+    """What the right pictures gave over shuffled ones: paired differences, beside what was gained over the untouched base, in points, and how much of it by the control."""
+
+    def gain(row: Mapping[str, Any]) -> Cell:
+        return Cell(number(row["gain"]), f"{number(row['control_gain'])} without sight" if not pd.isna(row["control_gain"]) else "")
+
+    plain = differences_table(frame)
+    own = style.apart(frame)
+    gains = [gain(row) for _, _, (mine,) in own for row in mine.to_dict("records")]
+    rows = tuple((*row[:-1], told, row[-1]) for row, told in zip(plain.rows, gains, strict=True))
+    return Table((*plain.head[:-1], Cell("Gain", "over the base"), plain.head[-1]), rows, f"{plain.align[:-1]}rl", plain.rules)
+
+
+def stability_table(frame: pd.DataFrame, overall: pd.DataFrame) -> Table:
+    """The standard deviation between seeds, with the least and the most of their means, a column per data set, and that over all sets on one scale with its interval."""
+    sets = frame.drop_duplicates("dataset")[["dataset", "metric"]].to_dict("records")
+    counted = _several(frame["seeds"])
+
+    def build(frame: pd.DataFrame, overall: pd.DataFrame) -> tuple[Rows, set[int]]:
+        one, whole = _lookup(frame, "method", "connector", "dataset"), _lookup(overall, "method", "connector")
+        rows = []
+        for arm in style.ordered(frame[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
+            mine = [one(arm["method"], arm["connector"], s["dataset"]) for s in sets]
+            each = [Cell("–") if r is None else Cell(number(r["sd"]), f"{number(r['least'])}–{number(r['most'])}") for r in mine]
+            total = whole(arm["method"], arm["connector"])
+            rows.append((*_who(arm), *each, Cell("–") if total is None else Cell(number(total["sd"]), bounds(total["low"], total["high"]))))
+        return rows, set()
+
+    head = ("Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{counted} seeds") for s in sets), Cell("Together", f"{_several(overall['datasets'])} sets"))
+    return _stacked(head, "ll" + "r" * (len(sets) + 1), build, frame, overall)
+
+
 def likeliest_table(frame: pd.DataFrame) -> Table:
     """Accuracy of the choice taken for the likeliest, the paired difference to the untouched base, and that to the control where there is one."""
     controls, compared = bool(frame["control"].notna().any()), bool(frame["difference"].notna().any())
