@@ -155,7 +155,7 @@ def ask_others(folder: Path, target: str = "icons_choice", others: tuple[str, ..
     pd.concat([rows, *more], ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
     about = mine.drop_duplicates("run")[["run", "stage", "model", "method", "connector", "dataset", "quantisation", "precision", "train_pictures", "seed"]]
     texts = [about.assign(passage=name, tokens=tokens, nats=tokens * (3 + 0.1 * i + 0.2 * (about["method"] != "none"))) for i, (name, tokens) in enumerate({"a": 100, "b": 150, "c": 90}.items())]
-    pd.concat(texts).to_csv(folder / "texts.csv", index=False)
+    pd.concat(texts).to_parquet(folder / "texts.parquet", index=False)
 
 
 @pytest.fixture(scope="session")

@@ -688,7 +688,7 @@ def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name for p in (project / "report").iterdir()}
     report.publish("smoke")
-    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "texts.csv", "provenance.json"}
+    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "texts.parquet", "provenance.json"}
     assert {p.name for p in (project / "report").iterdir()} == before | {"smoke.html", "smoke.pdf", "smoke.json"}
     made, kept = (folder / "smoke" / "predictions.parquet" for folder in (paths.results(), paths.published_results()))
     assert pq.read_table(kept).equals(pq.read_table(made), check_metadata=True) and kept.stat().st_size < made.stat().st_size
@@ -707,7 +707,7 @@ def test_a_report_without_figures_is_published(project: Path) -> None:
 
 def test_a_study_without_answers_publishes_its_results_alone(project: Path) -> None:
     before = {p.name for p in (project / "report").iterdir()}
-    for name in ("predictions.parquet", "scores.csv", "texts.csv"):
+    for name in ("predictions.parquet", "scores.csv", "texts.parquet"):
         (paths.results() / "smoke" / name).unlink()
     assert report.publish("smoke") == [paths.published_results() / "smoke"]
     assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"costs.csv", "provenance.json"}

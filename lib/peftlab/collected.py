@@ -51,7 +51,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
     failures.csv: where there are any, a row per stage that did not fit in memory (`records.unfit`), whose answers, and those of what reads it, the others go without;
-    texts.csv: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; vocabulary.csv: where
+    texts.parquet: where it was measured, a row per passage of plain text; references.parquet: where a metric needs them, all questions of a test set, asked or not; vocabulary.csv: where
     a metric reads captions by them, the names of all things that the data set's pictures can hold, a line a thing; provenance.json: what made them all.
     Every row carries every axis, resolved. `sources` are kept with what made them: the sets that the study's mean of what is kept is over, where it names any. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
@@ -418,9 +418,11 @@ def _renewed(study: str) -> Iterator[Path]:
 
 
 def _write(folder: Path, tables: dict[str, list[dict[str, Any]]], origins: dict[str, Any], study: str) -> None:
-    """Write tables that have rows as CSV, and what made them."""
+    """Write tables that have rows as CSV, texts, which have many rows, as Parquet, and what made them."""
     for name, rows in tables.items():
-        if rows:
+        if rows and name == "texts":
+            pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
+        elif rows:
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
     (folder / "provenance.json").write_text(json.dumps({**origins, "study": study}, indent=1))
 
@@ -482,12 +484,13 @@ def read_results(study: str) -> Results:
     if folder is None:
         raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
     words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
-    tables = ("scores", "costs", "texts", "failures", "vocabulary")
-    scores, costs, texts, failures, named = (
+    tables = ("scores", "costs", "failures", "vocabulary")
+    scores, costs, failures, named = (
         pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / f"{name}.csv").exists() else pd.DataFrame() for name in tables
     )
     origins = json.loads((folder / "provenance.json").read_text())
-    references, guesses = (pd.read_parquet(file) if (file := folder / f"{name}.parquet").exists() else pd.DataFrame() for name in ("references", "question_only"))
+    held = ("references", "question_only", "texts")
+    references, guesses, texts = (pd.read_parquet(file) if (file := folder / f"{name}.parquet").exists() else pd.DataFrame() for name in held)
     return Results(study, folder, scores, costs, references, guesses, named, texts, failures, origins)
 
 
