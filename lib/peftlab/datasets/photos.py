@@ -3,9 +3,9 @@
 It stands in for VizWiz: real photographs, spoken questions, pictures that do not hold the answer, soft accuracy. It cannot stand for blind
 people's own pictures, for text on packages, or for ten people's opinions: the photographs are good ones that were damaged, and the ten
 answers are made by rule (`opinions`): of a kind, five say the kind, three the thing's name and two a broader word, which the metric turns
-into 100, 90 and 60; of a flaw, the same with three words for it; everything else has one answer, ten times. A question cannot be answered
-where the damage is past a measured limit (`visible` below `LOST`), or where it asks which of two kinds is shown and neither is; no picture
-lies between the limits `LOST` and `CLEAR`.
+into 100, 90 and 60; of a flaw, the same with three words for it; everything else has one answer, ten times, which the metric takes to the
+letter. A question cannot be answered where the damage is past a measured limit (`visible` below `LOST`), or where it asks which of two kinds
+is shown and neither is; no picture lies between the limits `LOST` and `CLEAR`.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from peftlab import pictures
-from peftlab.metrics.rules import vqa_answer
+from peftlab.metrics import normalise
 from peftlab.questions import Candidate, Poser, a
 from peftlab.records import Example
 
@@ -168,7 +168,7 @@ def take(row: Any, rng: np.random.Generator, *, lost: bool) -> Shot:
 def opinions(*words: str) -> tuple[str, ...]:
     """Ten people's answers: three words are said by five, three and two of them, a word that comes twice by both; one word by all.
 
-    The metric takes articles off what a model says and not off these: words come without them ("christ redeemer").
+    The metric takes articles off where words differ: these come without them ("christ redeemer").
     """
     return tuple(word for word, people in zip(words, PEOPLE, strict=True) for _ in range(people)) if len(words) == 3 else words * 10
 
@@ -207,7 +207,7 @@ def candidates(shot: Shot, usual: dict[str, float], rng: np.random.Generator) ->
     """The questions on a picture. Kinds that it does not show are drawn as those shown are, or a rare one would be the wrong one."""
     kind, name, lost = shot.row.kind, shot.row.name, shot.visible < LOST
     word, broader = KINDS[kind]
-    told = opinions(word, vqa_answer(name), broader)
+    told = opinions(word, normalise(name), broader)
     nothing = opinions(UNANSWERABLE)
     others = {k: weight for k, weight in usual.items() if _far(kind, k)}
     one = _drawn(others, rng)

@@ -300,7 +300,7 @@ METRICS: dict[str, Metric] = {
     for m in (
         Metric("exact", "Accuracy", "%", True, _exact, _accuracy),
         Metric("equal", "Accuracy (equal text)", "%", True, _equal, _accuracy, _identical),
-        _people("vqa", "Soft accuracy", rules.vqa_answer, rules.vqa_accuracy),
+        _people("vqa", "Soft accuracy", rules.line, rules.vqa_accuracy),
         _people("vqa_m4c", "Soft accuracy (TextVQA)", rules.m4c_answer, rules.m4c_accuracy),
         _people("vqa_vizwiz", "Soft accuracy (VizWiz)", rules.vizwiz_answer, rules.vizwiz_accuracy),
         Metric("cider", "CIDEr-D", "points", True, _caption, _accuracy, _cider, most=captions.MOST, relative=True),

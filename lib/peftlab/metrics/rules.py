@@ -7,6 +7,7 @@ depend on the rule: that is why they are here.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 YES, NO = "yes", "no"
 
@@ -14,8 +15,7 @@ YES, NO = "yes", "no"
 
 NUMBERS = {word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine ten".split())} | {"none": "0"}
 ARTICLES = frozenset(("a", "an", "the"))
-MARKS = ";:/'[]\"()=+\\_><@`,?"  # of github.com/GT-Vision-Lab/VQA at 07aecec5a25de425d107f092906d6fee49513a43
-LATER_MARKS = ";/[]\"{}()=+\\_-><@`,?!"  # of its a013f0043c1e2cdc995922dfe257f7149aa9af06, and of what was copied from there
+MARKS = ";/[]\"{}()=+\\_-><@`,?!"  # of github.com/GT-Vision-Lab/VQA at a013f0043c1e2cdc995922dfe257f7149aa9af06, and of what was copied from there
 STOPS = r"\.(?!\d)"  # a full stop that no digit follows
 ONCE = (
     "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't it'd it'll ma'am "
@@ -37,14 +37,19 @@ CURLED = {key.replace("'", "’"): word if word in STRAIGHT else word.replace("'
 CURLED |= {key.replace("’", "'"): CURLED.pop(key) for key in ("couldn’tve", "hadn’tve")}
 
 
-def _unmarked(text: str, marks: str, stops: str = STOPS) -> str:
-    """A text without `marks` and the first 32 of `stops`.
+def line(text: str) -> str:
+    """A text on one line: blanks for newlines and tabs, none around it."""
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _unmarked(text: str, stops: str = STOPS) -> str:
+    """A text without `MARKS` and the first 32 of `stops`.
 
     A mark becomes a blank, or nothing where one of its kind stands beside a blank or a comma parts two digits anywhere.
     """
     thousands = re.search(r"\d,\d", text) is not None
     bare = text
-    for mark in marks:
+    for mark in MARKS:
         bare = bare.replace(mark, "" if thousands or f"{mark} " in text or f" {mark}" in text else " ")
     return re.sub(stops, "", bare, count=32)
 
@@ -53,10 +58,6 @@ def _counted(text: str, contracted: Mapping[str, str]) -> str:
     """A text in lower case, numbers to ten as digits, without articles, its contractions as the table has them."""
     digits = [NUMBERS.get(word, word) for word in text.lower().split()]
     return " ".join(contracted.get(word, word) for word in digits if word not in ARTICLES)
-
-
-def _line(text: str) -> str:
-    return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def _left_out(answer: str, references: Sequence[str]) -> float:
@@ -68,24 +69,20 @@ def _left_out(answer: str, references: Sequence[str]) -> float:
     return 100 * sum(min(1.0, count / 3) * times for count, times in others.items()) / len(references)
 
 
-def vqa_marks(text: str) -> str:
-    """A text without punctuation, by VQA's evaluation code (`MARKS`)."""
-    return _unmarked(text, MARKS)
-
-
-def vqa_answer(response: str) -> str:
-    """An answer as VQA's evaluation code compares it: one line, no marks, lower case, numbers to ten as digits, no articles."""
-    return _counted(vqa_marks(_line(response)), CURLED)
+@lru_cache(maxsize=2**16)  # the same references stand beside many models' answers
+def vqa_answer(text: str) -> str:
+    """An answer, or a reference, as VQA's evaluation code compares it where the references differ: one line, no marks, lower case, numbers to ten as digits, no articles."""
+    return _counted(_unmarked(line(text)), CONTRACTED)
 
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
-    """Soft accuracy in per cent of an answer made by `vqa_answer`: the mean, over every reference left out, of min(1, matches among the others / 3).
+    """Soft accuracy in per cent of an answer: the mean, over every reference left out, of min(1, matches among the others / 3).
 
-    Ten references are usual. They are compared as they are where they all agree and without their marks where they do not, never
-    without articles: so does the code at 07aecec. (At a013f00 answer and references are made alike where these differ, and neither is
-    where they agree.) Raises ValueError on fewer than four.
+    Ten references are usual. Where they differ, answer and references are made alike by `vqa_answer`; where they all agree, only their
+    `line` counts, so that "Yes." earns nothing of ten "yes": so does the code at a013f00. Raises ValueError on fewer than four.
     """
-    return _left_out(answer, [vqa_marks(r) for r in references] if len(set(references)) > 1 else list(references))
+    made = vqa_answer if len({line(r) for r in references}) > 1 else line
+    return _left_out(made(answer), [made(r) for r in references])
 
 
 # ---------------------------------------------------------------- TextVQA: Singh et al. 2019, as M4C scores it
@@ -94,10 +91,9 @@ def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
 def m4c_answer(text: str) -> str:
     """An answer, or a reference, as TextVQA's evaluator in github.com/facebookresearch/mmf at b0ffc7fba39f210f833c127362146aec01a2f259 compares it.
 
-    Lower case, without commas and question marks, 's a word of its own, then as VQA's with `LATER_MARKS`.
+    Lower case, without commas and question marks, 's a word of its own, then as VQA's.
     """
-    words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    return _counted(_unmarked(_line(words), LATER_MARKS), CONTRACTED)
+    return vqa_answer(text.lower().replace(",", "").replace("?", "").replace("'s", " 's"))
 
 
 def m4c_accuracy(answer: str, references: Sequence[str]) -> float:
@@ -109,15 +105,15 @@ def m4c_accuracy(answer: str, references: Sequence[str]) -> float:
 
 
 def vizwiz_answer(response: str) -> str:
-    """An answer as the evaluation code of VizWiz's own interface compares it: as VQA's, with `LATER_MARKS`."""
-    return _counted(_unmarked(_line(response), LATER_MARKS), CURLED)
+    """An answer as the evaluation code of VizWiz's own interface compares it: as VQA's, with the apostrophes of 2015."""
+    return _counted(_unmarked(line(response)), CURLED)
 
 
 def vizwiz_accuracy(answer: str, references: Sequence[str]) -> float:
     """Soft accuracy in per cent of an answer made by `vizwiz_answer`; references are compared as they were written. ValueError on fewer than four.
 
     So does the code that its authors hand out (vizwiz.org), in two public copies of it, one of which has backticks for the apostrophes of
-    contractions. VQA's takes marks off references that differ, and lmms-eval makes them like answers: "on/off" earns nothing here.
+    contractions. VQA's makes references that differ like answers, and lmms-eval all: "on/off" earns nothing here.
     """
     return _left_out(answer, list(references))
 
@@ -157,7 +153,7 @@ def pope_lmms_eval(response: str) -> str | None:
 def pope_vlmevalkit(response: str) -> str | None:
     """By VLMEvalKit at e8e78f05f3080fe28154f2130321f17951c3be94: the one of the two words that the answer holds; None where it holds both or neither.
 
-    Of marks it removes `LATER_MARKS`, so that "yes:" is no word of it and "No!" is, and full stops with no digit on either side.
+    Of marks it removes `MARKS`, so that "yes:" is no word of it and "No!" is, and full stops with no digit on either side.
     """
-    words = _unmarked(response.lower(), LATER_MARKS, r"(?<!\d)\.(?!\d)").split()
+    words = _unmarked(response.lower(), r"(?<!\d)\.(?!\d)").split()
     return None if (YES in words) == (NO in words) else YES if YES in words else NO
