@@ -142,6 +142,7 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tiny_data: Path, monkeypatch:
     for more, said in ((["127.0.0.1:1"], "no Ray cluster answers at '127.0.0.1:1'"), (["ray://127.0.0.1:1"], "no Ray cluster answers"), (["auto", "--threads", "0"], "--threads is 0"), (["auto", "--gpus", "-1"], "--gpus is -1")):
         assert __main__.main(["run", "smoke", "--on", *more]) == 2
         assert said in capsys.readouterr().err
+    assert __main__.main(["run", "smoke", "--on", ""]) == 2 and "--on is empty; ray (this machine)" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     assert __main__.main(["run", "smoke", "--on", "auto"]) == 2
     assert "pip install 'peftlab[cluster]'" in capsys.readouterr().err

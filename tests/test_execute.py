@@ -99,7 +99,11 @@ def test_a_plan_prepares_first_tunes_once_and_never_tunes_the_base(work: Path) -
     stages = [task.stage for task in planned]
     assert {s: stages.count(s) for s in tasks.NOTEBOOKS} == {"prepare": 2, "finetune": 2, "evaluate": 8, "probe": 4}
     assert "prepare" not in stages[2:]
-    assert len(tasks.plan(study(run(), stages=("evaluate",)))) == 2
+    alone = study(run(), stages=("evaluate",))
+    assert len(tasks.plan(alone)) == 2 and len(tasks.plan(alone)[-1].needs) == 1
+    folder = records.stage_folder(run(), "finetune")
+    folder.mkdir(parents=True)
+    assert tasks.plan(alone)[-1].needs[-1] == folder, "what was tuned before goes along to where its answers are asked"
 
 
 def test_a_task_that_reads_what_failed_is_blocked_and_the_others_go_on(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

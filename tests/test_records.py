@@ -121,6 +121,36 @@ def test_a_picture_that_does_not_decode_names_its_row(prepared: dict[str, str], 
         records.read_examples("icons_choice", "train")
 
 
+def written(image: Image.Image, kind: str = "PNG") -> bytes:
+    """The bytes of a file of a picture."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_sixteen_bits_become_their_upper_eight() -> None:
+    grey = np.linspace(2000, 60000, 64).reshape(8, 8).astype(np.uint16)
+    for kind in ("PNG", "TIFF"):
+        found = np.asarray(records.decoded(written(Image.fromarray(grey), kind)))
+        assert (found == (grey >> 8)[..., None]).all(), kind
+
+
+def test_what_is_transparent_lies_on_white() -> None:
+    rgba = np.zeros((8, 8, 4), dtype=np.uint8)
+    rgba[3, :, 3] = 255  # a black line; all else is transparent black
+    line = np.full((8, 8, 3), 255, dtype=np.uint8)
+    line[3] = 0
+    picture = Image.fromarray(rgba)
+    for one in (picture, picture.convert("LA"), picture.quantize(4)):
+        assert (np.asarray(records.decoded(written(one))) == line).all(), one.mode
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I", "whole"), ("F", "fractional")])
+def test_numbers_that_are_no_brightness_are_refused(mode: str, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"its pixels are {kind} numbers of 32 bits: save it with 8 or 16 bits a channel"):
+        records.decoded(written(Image.new(mode, (4, 4)), "TIFF"))
+
+
 # ---------------------------------------------------------------- stages
 
 

@@ -183,9 +183,11 @@ def test_a_deviation_and_its_interval_are_scipys() -> None:
     lists = [[10.0, 12.0, 17.0], [100.0, 101.0, 99.0], [5.0]]
     found = stats.deviation(lists)
     variances = [np.var(one, ddof=1) for one in lists[:2]]
-    assert found.freedom == 4 and found.sd == pytest.approx(np.sqrt(np.mean(variances))), "each list has its own mean; one number says nothing"
-    low, high = scipy.stats.chi2.ppf([0.975, 0.025], 4)
-    assert (found.low, found.high) == pytest.approx((np.sqrt(sum(variances) * 2 / low), np.sqrt(sum(variances) * 2 / high)))
+    freedom = sum(variances) ** 2 / sum(v**2 / 2 for v in variances)
+    assert found.freedom == pytest.approx(freedom) and found.sd == pytest.approx(np.sqrt(np.mean(variances))), "each list has its own mean; one number says nothing"
+    low, high = scipy.stats.chi2.ppf([0.975, 0.025], freedom)
+    assert (found.low, found.high) == pytest.approx((np.sqrt(freedom * np.mean(variances) / low), np.sqrt(freedom * np.mean(variances) / high)))
+    assert stats.deviation([[1.0, 2.0, 4.0]] * 3).freedom == pytest.approx(6), "alike, all count"
     three = stats.deviation([[0.0, 1.0, 2.0]])
     assert three.sd == 1 and 12 < three.high / three.low < 12.1, "as its docstring says"
     assert stats.deviation([[3.0, 3.0]]) == stats.Deviation(0.0, 0.0, 0.0, 1)
@@ -193,9 +195,30 @@ def test_a_deviation_and_its_interval_are_scipys() -> None:
 
 def test_the_interval_of_a_deviation_holds_it_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    found = [stats.deviation(rng.normal(20, 3, (4, 3)).tolist()) for _ in range(2000)]
-    held = np.mean([one.low <= 3 <= one.high for one in found])
-    assert 0.935 < held < 0.965
+    for spreads, least in (([3.0] * 4, 0.94), ([1.0, 1.0, 1.0, 9.0], 0.89)):
+        found = [stats.deviation([rng.normal(20, spread, 3).tolist() for spread in spreads]) for _ in range(2000)]
+        true = np.sqrt(np.mean(np.square(spreads)))
+        assert np.mean([one.low <= true <= one.high for one in found]) > least, spreads
+
+
+def test_what_is_less_steady_is_told_by_f() -> None:
+    one, others = stats.deviation([[0.0, 4.0, 8.0]]), stats.deviation([[0.0, 1.0, 2.0]] * 4)
+    assert stats.steadier(others, one) == pytest.approx(scipy.stats.f.sf(16, 2, 8)) and stats.steadier(others, others) == pytest.approx(0.5, abs=0.1)
+    still = stats.deviation([[1.0, 1.0]])
+    assert stats.steadier(still, one) == 0 and stats.steadier(still, still) == 1 and stats.steadier(one, still) == 1
+
+
+def test_a_control_of_one_seed_varies_as_its_method() -> None:
+    """A method with three seeds beside a control with one: the variance between seeds counts for the mean of three and for the one."""
+    a = rerun(1, seeds=3, spread=20)
+    columns = [f"{stats.RERUN}{k}" for k in range(3)]
+    fixed = a[["example_id", "picture_id", "asset", "value"]]
+    s, t = a[columns].mean().std(), scipy.stats.t.ppf(0.975, 2)
+    assert stats.paired(a, fixed).high == pytest.approx(t * s * np.sqrt(1 / 3)), "an untouched base does not vary"
+    for left, right in ((a, fixed), (fixed, a)):
+        assert stats.paired(left, right, alike=True).high == pytest.approx(t * s * np.sqrt(1 / 3 + 1))
+    assert stats.paired(a, a, alike=True).high == stats.paired(a, a).high == pytest.approx(0), "with the same seeds on both sides it is paired by seed"
+    assert stats.contrast({}, {}, alike=True) == []
 
 
 @pytest.mark.parametrize("lists", [[], [[1.0]], [[1.0, float("nan")]]])

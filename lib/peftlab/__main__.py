@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     from peftlab import grid
 
     study = grid.read(args.grid)  # before execute is imported: a mistake in a grid is told at once
-    if args.on:
+    if args.on is not None:
+        if not args.on.strip():  # a variable of the shell that is not set
+            raise ValueError("--on is empty; ray (this machine), auto, host:port or ray://host:port")
         from peftlab import cluster
 
         return _told(cluster.run_grid(study, args.on, again_stale=args.again_stale, again_unfit=args.again_unfit, threads=args.threads, gpus=args.gpus, live=not args.plain))

@@ -199,9 +199,14 @@ class Gallery:
         for i, card in enumerate(self.cards[j] for j in sorted(turn)):
             name = f"{self.key}-{i}.png"
             card.image.save(folder / name)
-            said = "".join(f"({literal(MARKS.get(o, o))}, {literal(w)}, {literal(t[:60] or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
+            said = "".join(f"({literal(MARKS.get(o, o))}, {literal(w)}, {literal(_short(t) or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
             cards.append(f"({literal(name)}, {literal(card.alt)}, {literal(card.place)}, {literal(card.question)}, {literal(card.answer)}, ({said}))")
         return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, gallery(({', '.join(cards)},)), floats: false)"
+
+
+def _short(text: str, most: int = 60) -> str:
+    """A text of so many letters at most, which says by an ellipsis that it goes on."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _webp(image: Image.Image) -> bytes:

@@ -289,7 +289,8 @@ def averages(predictions: Predictions, **levels: str) -> pd.DataFrame:
 
 
 STABILITY = (*CELL, "group", "metric", "seeds", "mean", "sd", "least", "most")
-OVERALL = ("model", "method", "connector", "datasets", "sd", "low", "high", "freedom")
+OVERALL = ("model", "method", "connector", "datasets", "sd", "low", "high", "freedom", "mostly", "unsteady")
+CHANCE = 0.05  # of a finding among all models that none would be
 
 
 def stability(predictions: Predictions) -> pd.DataFrame:
@@ -307,13 +308,20 @@ def stability(predictions: Predictions) -> pd.DataFrame:
 
 
 def stability_overall(predictions: Predictions) -> pd.DataFrame:
-    """The standard deviation between seeds of each model, method and connector over all its data sets of `one_scale`, with its interval (`stats.deviation`); empty where no seed was repeated."""
-    found = stability(predictions)
-    kept = one_scale(found)
+    """The standard deviation between seeds of each model, method and connector over all its data sets of `one_scale`, with its interval (`stats.deviation`); empty where no seed was repeated.
+
+    ``mostly`` is the data set that has more than half of the variance, None where none has. ``unsteady`` is whether the variance is higher than that of all others of
+    the base model together, by `stats.steadier` and as many times less likely as there are models to choose from.
+    """
     cell, rows = cells(predictions), []
-    for names, mine in kept.groupby(["model", "method", "connector"], sort=False):
-        whole = stats.deviation(list(stats.reruns(cell[*names, dataset])[0].values()) for dataset in mine["dataset"])
-        rows.append(dict(zip(OVERALL, (*names, len(mine), whole.sd, whole.low, whole.high, whole.freedom), strict=True)))
+    for model, kept in one_scale(stability(predictions)).groupby("model", sort=False):
+        means = {names: {d: list(stats.reruns(cell[model, *names, d])[0].values()) for d in mine["dataset"]} for names, mine in kept.groupby(["method", "connector"], sort=False)}
+        for names, mine in means.items():
+            whole, variances = stats.deviation(mine.values()), {d: float(np.var(one, ddof=1)) for d, one in mine.items()}
+            others = [one for other, theirs in means.items() if other != names for one in theirs.values()]
+            unsteady = bool(others) and stats.steadier(stats.deviation(others), whole) * len(means) < CHANCE
+            mostly = next((d for d, v in variances.items() if len(mine) > 1 and 2 * v > sum(variances.values())), None)
+            rows.append(dict(zip(OVERALL, (model, *names, len(mine), whole.sd, whole.low, whole.high, whole.freedom, mostly, unsteady), strict=True)))
     return style.ordered(pd.DataFrame(rows, columns=list(OVERALL)), ("model", "method", "connector"))
 
 
@@ -384,8 +392,8 @@ def _chance(cell: pd.DataFrame) -> pd.Series:
     return 100.0 / cell["choices"].map(len).where(lambda n: n > 0, different)
 
 
-def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on")), "verdict": verdict(d), "metric": _only(a["metric"].unique())} for names, a, b in pairs]
+def _differences(pairs: Iterable[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]], *, alike: bool = False) -> pd.DataFrame:
+    rows = [{**names, **_row(d := stats.paired(a, b, "question_id", strata="tested_on", alike=alike)), "verdict": verdict(d), "metric": _only(a["metric"].unique())} for names, a, b in pairs]
     return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "mean", "low", "high", "n", "clusters", "verdict", "metric"])
 
 
@@ -448,10 +456,21 @@ def averages_to_base(predictions: Predictions) -> pd.DataFrame:
     return _differences(pair for pair in pairs if pair[2] is not None)
 
 
+def averages_to_best(predictions: Predictions) -> pd.DataFrame:
+    """Like `to_best`, over the seen and the unseen data sets: every other tuned model against the one with the highest mean of them, where there are several."""
+    found = [(names, cell) for names, cell in _groups(cells(predictions)) if names["method"] != "none" and names["datasets"] > 1]
+    best: dict[tuple[str, str], int] = {}
+    for i, (names, cell) in enumerate(found):
+        key = (names["model"], names["group"])
+        if key not in best or _mean(cell, "tested_on").mean > _mean(found[best[key]][1], "tested_on").mean:
+            best[key] = i
+    return _differences((names, cell, found[place][1]) for i, (names, cell) in enumerate(found) if i != (place := best[names["model"], names["group"]]))
+
+
 def to_shuffled(predictions: Predictions) -> pd.DataFrame:
     """Paired differences to the same method tuned with shuffled pictures: what the right pictures gave.
 
-    ``gain`` and ``control_gain`` are what the method and its control gained over the untouched base, in points; None where that was not asked.
+    A control of one seed is taken to vary between seeds as its method does. ``gain`` and ``control_gain`` are what the method and its control gained over the untouched base, in points; None where that was not asked.
     """
     predictions = _once(predictions)
     true, shuffled = cells(predictions), cells(predictions, train_pictures="shuffled")
@@ -460,7 +479,8 @@ def to_shuffled(predictions: Predictions) -> pd.DataFrame:
         base = _bare(true, key)
         return None if base is None else stats.paired(cell, base, "question_id").mean
 
-    return _differences(({**_named(key), "gain": gain(key, true[key]), "control_gain": gain(key, shuffled[key])}, true[key], shuffled[key]) for key in true if key in shuffled)
+    pairs = (({**_named(key), "gain": gain(key, true[key]), "control_gain": gain(key, shuffled[key])}, true[key], shuffled[key]) for key in true if key in shuffled)
+    return _differences(pairs, alike=True)
 
 
 def to_frozen(predictions: Predictions) -> pd.DataFrame:
@@ -545,7 +565,7 @@ def likeliest(predictions: Predictions) -> pd.DataFrame:
     found, shuffled, rows = once.cells(), once.cells(train_pictures="shuffled"), []
     for key, cell in found.items():
         base = _bare(found, key) if key[1] != "none" else None
-        differences = [stats.paired(cell, other, "question_id") if other is not None else None for other in (base, shuffled.get(key))]
+        differences = [stats.paired(cell, other, "question_id", alike=other is not base) if other is not None else None for other in (base, shuffled.get(key))]
         rows.append({**_named(key), **_score(cell), **_against(differences[0]), **dict(zip(CONTROL, _against(differences[1]).values(), strict=True))})
     return _sorted(rows)[columns] if rows else pd.DataFrame(columns=columns)
 
@@ -1066,7 +1086,7 @@ def rates(costs: pd.DataFrame) -> pd.DataFrame:
 
     `costs` are those of the sweep (none: no rows). The rate of `connector` is that of the connector's own parameters.
     """
-    columns = ["method", "lr", "validation_loss", "steps", "batch_size", "seed"]
+    columns = ["method", "dataset", "lr", "validation_loss", "steps", "batch_size", "seed"]
     if costs.empty:
         return pd.DataFrame(columns=columns)
     return costs.assign(lr=costs["lr"].fillna(costs["connector_lr"]))[columns].reset_index(drop=True)

@@ -162,7 +162,7 @@ def best(facts: Facts) -> list[str]:
         if counts:
             others_, sure = many(counts["all"], "tuned model", "tuned models"), counts[SURE]
             some = f"none of the other {others_} is distinguishable" if sure == counts["all"] > 1 else f"{sure} of the other {others_} {_are(sure)} not distinguishable"
-            open_ = f"The order is not settled: {some} from {arm(top)}."
+            open_ = f"{f'On {_place(top)} the' if len(_sets(facts)) > 1 else 'The'} order is not settled: {some} from {arm(top)}."
             side = "above" if less else "below"
             said.append(open_ if sure else f"The only other tuned model is {side} it." if counts["all"] == 1 else f"Each of the other {others_} is {side} {arm(top)}.")
     return said
@@ -189,7 +189,8 @@ def above_chance(facts: Facts) -> list[str]:
             below = f"; below it {_are(len(low))} {arms(low)}" if 0 < len(low) <= NAMED else f"; {len(low)} are below it" if low else ""
             said.append(f"By the interval of the score, {above}{f': {named}' if named and len(found) < len(mine) else ''}{below}.")
         most = [r for r in main.get("to_majority", []) if r["dataset"] == dataset]
-        if most:
+        often = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == "majority"]
+        if most and not (guess and often and often[0]["mean"] < guess[0]["mean"]):  # where choices differ by question it is often none of them
             of = f"Of {many(len(most), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
             said.append(_split(_signed(most), _counted(_signed(most)), of, "always giving the most frequent answer"))
     return said
@@ -226,7 +227,7 @@ def base(facts: Facts) -> list[str]:
     for r in (r for r in main["scores"] if r["method"] == "none"):
         rows = [b for b in main["to_blind"] if b["dataset"] == r["dataset"] and b["model"] == r["model"]]
         against = listed(f"{BLIND[b['baseline']]} {_points(b)}" for b in rows)
-        said.append(f"On {_place(r)} ({r['group']}) it has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; against {against}.")
+        said.append(f"On {_place(r)} ({r['group']}) the untouched base has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; against {against}.")
     return said
 
 
@@ -301,16 +302,18 @@ def sight(facts: Facts) -> list[str]:
     """Over several data sets: on which the right pictures gave every method with a control more than shuffled ones, some, or none; and so by the likeliest choice."""
     main = facts["main_results"]
     chosen = [{**r, "verdict": r["control_verdict"]} for r in main["likeliest"] if r["control"] is not None]
-    told = ((main["to_shuffled"], "Of the models that have a control with shuffled pictures"), (chosen, "By the likeliest choice, where form counts for nothing, of these"))
+    states = {_state(r) for r in main["to_shuffled"]} - {None}
+    which = f", all with the connector {states.pop()}" if len(states) == 1 and len({_state(r) for r in main["scores"]} - {None}) > 1 else ""
+    told = ((main["to_shuffled"], f"Of the models that have a control with shuffled pictures{which}"), (chosen, "By the likeliest choice, where form counts for nothing, of these"))
     return [f"{start}, {where}." for rows, start in told if (where := _above_controls(rows))]
 
 
 def _above_controls(rows: Iterable[Row]) -> str:
     """On which data sets all, some or none of the models are above their controls, in words; "" where there is no control."""
-    kinds: dict[str, list[str]] = {"all are above it": [], "some are above it": [], "none is above it": []}
+    kinds: dict[str, list[str]] = {"all are above it": [], "only some are": [], "none is": []}
     for mine in _by_set(rows):
         won, name = [r for r in mine if r["verdict"] == "higher"], _place(mine[0])
-        kinds["all are above it" if len(won) == len(mine) else "some are above it" if won else "none is above it"].append(f"{name} ({arms(won)})" if 0 < len(won) < len(mine) else name)
+        kinds["all are above it" if len(won) == len(mine) else "only some are" if won else "none is"].append(f"{name} ({number(len(won), 0)} of {number(len(mine), 0)}: {arms(won)})" if 0 < len(won) < len(mine) else name)
     return "; ".join(f"{word} on {listed(names)}" for word, names in kinds.items() if names)
 
 
@@ -360,7 +363,8 @@ def rates(facts: Facts) -> list[str]:
     if parts["swept"]:
         counts = sorted({len(rates) for rates in tried.values()})
         each = " to ".join(number(n, 0) for n in dict.fromkeys((counts[0], counts[-1])))
-        how = f"the grid lr: {each} rates a method, {number(main['rates'][0]['steps'], 0)} steps, another seed; test data were not asked"
+        on = f" on {style.label('dataset', main['rates'][0]['dataset'])}" if main["rates"][0].get("dataset") else ""
+        how = f"the grid lr: {each} rates a method{on}, {number(main['rates'][0]['steps'], 0)} steps, another seed; test data were not asked"
         said.append(f"Rates with the lowest loss of answers on validation data, in a sweep at equal budget ({how}): {listed(parts['swept'])}.")
     said += [f"Rates that this study was made to try, which were not the sweep's choice: {listed(parts['given'])}."] if parts["given"] else []
     said += [f"Not swept, but what its authors recommend or a near relative has: the rate of {listed(parts['other']) if len(parts['other']) <= NAMED else many(len(parts['other']), 'method', 'other methods')}."] if parts["other"] else []
@@ -376,6 +380,8 @@ def to_frozen(facts: Facts) -> list[str]:
         words = {word: "; ".join(f"{style.label('method', r['method'])}, {_points(r)}" for r in rows if r["verdict"] == word) for word in ("higher", "lower")}
         parts = [f"{counts[word]} {_are(counts[word])} {word} ({words[word]})" if counts[word] else f"none is {word}" for word in words]
         parts += [f"{counts[SURE]} {_are(counts[SURE])} not distinguishable from the same with it frozen"] if counts[SURE] else []
+        if (one := next((word for word in words if counts[word] == counts["all"] > 1), None)) is not None:
+            parts = [f"every one is {one} ({words[one]})"]
         of = many(counts["all"], "method", "methods")
         found = f"none of {of} is distinguishable from the same with it frozen" if counts[SURE] == counts["all"] else f"of {of} {listed(parts)}"
         said.append(f"On {style.label('dataset', dataset)}, with the connector tuned as well, {found}.")
@@ -392,13 +398,15 @@ def stability(facts: Facts) -> list[str]:
     said = []
     if len(rows) > 1:
         steady, loose = (choose(rows, key=lambda r: r["sd"]) for choose in (min, max))
-        over = f"Over {many(steady['datasets'], 'data set', 'data sets')} and {number(max(r['seeds'] for r in each), 0)} seeds"
-        said.append(f"{over}, the standard deviation of a score between seeds goes from {_moved(steady)} of {arm(steady)} to {_moved(loose)} of {arm(loose)}.")
-        wide = [r for r in rows if r["low"] > steady["high"]]
-        said.append(f"By intervals that do not meet, less steady than {arm(steady)} {_are(len(wide))} {arms(wide)}." if wide else "All of these intervals meet that of the steadiest.")
+        over = f"Over {many(steady['datasets'], 'data set', 'data sets')} scored in per cent and {number(max(r['seeds'] for r in each), 0)} seeds"
+        mostly = f", most of it on {style.label('dataset', loose['mostly'])}" if loose["mostly"] else ""
+        said.append(f"{over}, the standard deviation of a score between seeds goes from {_moved(steady)} of {arm(steady)} to {_moved(loose)} of {arm(loose)}{mostly}.")
+        wide = [r for r in rows if r["unsteady"]]
+        named = f"Less steady than the others together, also where it is reckoned that any of {number(len(rows), 0)} might have been found so, {_are(len(wide))} {arms(wide)}" if wide else "None is distinguishably less steady than the others together"
+        said.append(f"{named}; that the rest are equally steady is not shown.")
     far = max((r for r in each if metrics.metric(r["metric"]).is_share), key=lambda r: r["most"] - r["least"], default=None)
     if far:
-        said.append(f"Farthest apart in per cent are the seeds of {arm(far)} on {_place(far)}, from {number(far['least'])} to {number(far['most'])}.")
+        said.append(f"The widest range between seeds on one data set scored in per cent is that of {arm(far)} on {_place(far)}, from {number(far['least'])} to {number(far['most'])}.")
     return said
 
 
@@ -411,7 +419,10 @@ def connector(facts: Facts) -> list[str]:
     main, parts = facts["main_results"], []
     for word in ("higher", "lower"):
         found = [(rows, won) for rows in _by_set(main["to_frozen"]) if (won := [r for r in rows if r["verdict"] == word])]
-        each = [f"{_place(rows[0])} ({'all' if len(won) == len(rows) else number(len(won), 0)} of {number(len(rows), 0)}, {listed(style.label('method', r['method']) for r in won)})" for rows, won in found]
+        each = []
+        for rows, won in found:
+            some = f"{number(len(won), 0)} of {number(len(rows), 0)}, {listed(style.label('method', r['method']) for r in won)}"
+            each.append(f"{_place(rows[0])} ({f'all {number(len(rows), 0)}' if len(won) == len(rows) else some})")
         parts += [f"{word} on {listed(each)}"] if each else []
     if not main["to_frozen"]:
         return []
@@ -476,7 +487,8 @@ def text_forgetting(facts: Facts) -> list[str]:
     if tuned:
         said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by the loss on plain text", "the bare base"))
         worst = max(tuned, key=lambda r: r["mean"])
-        said.append(f"The highest perplexity is that of {arm(worst)}, {_perplexity(worst)}.")
+        on = f" tuned on {_place(worst)}" if len({r["dataset"] for r in tuned}) > 1 else ""
+        said.append(f"The highest perplexity is that of {arm(worst)}{on}, {_perplexity(worst)}.")
     return said
 
 
@@ -491,7 +503,9 @@ def _perplexities(facts: Facts) -> list[str]:
 
 
 def _perplexity(row: Row) -> str:
-    return number(row["mean"], 0 if row["mean"] >= 1000 else 1)
+    """A perplexity in words: of what is beyond a thousand three figures."""
+    many_, mean = row["mean"] >= 1000, row["mean"]
+    return number(float(f"{mean:.2e}") if many_ else mean, 0 if many_ else 1)
 
 
 @_by_model
@@ -671,7 +685,8 @@ def unfit(facts: Facts) -> list[str]:
 def cost(facts: Facts) -> list[str]:
     """The least and the most: parameters, disk, memory, seconds; per machine."""
     said = []
-    rows = [r for r in facts["cost"]["costs"] if r["quantisation"] == "none"]
+    rows, design = [r for r in facts["cost"]["costs"] if r["quantisation"] == "none"], facts.get("main_results", {}).get("design", {})
+    shared = bool(design.get("threads")) and max(design["threads"]) < min(design["cores"])  # then whose is shorter is told by what ran beside it
     for machine in dict.fromkeys((r["device"], r["processor"]) for r in rows):
         mine = [r for r in rows if (r["device"], r["processor"]) == machine]
         least, most = (choose(mine, key=lambda r: r["trainable"]) for choose in (min, max))
@@ -681,7 +696,8 @@ def cost(facts: Facts) -> list[str]:
         whose = "the GPU's " if own else ""
         peaks = [r["peak_device_bytes" if own else "peak_memory_bytes"] for r in mine]
         medians = ", medians over runs," if any(r["runs"] > 1 for r in mine) else ""
-        said.append(f"Tuning takes from {number(fast['seconds'], 0)}\u00a0s ({arm(fast)}) to {number(slow['seconds'], 0)}\u00a0s ({arm(slow)}){medians} by the clock, whatever else the machine did, at a peak of {scaled(min(peaks), BYTES)} to {scaled(max(peaks), BYTES)} of {whose}memory.")
+        ends = [f"{number(r['seconds'], 0)}\u00a0s{'' if shared else f' ({arm(r)})'}" for r in (fast, slow)]
+        said.append(f"Tuning takes from {ends[0]} to {ends[1]}{medians} by the clock, whatever else the machine did, at a peak of {scaled(min(peaks), BYTES)} to {scaled(max(peaks), BYTES)} of {whose}memory.")
     return said
 
 
@@ -689,12 +705,13 @@ def limits(facts: Facts) -> list[str]:
     """What of the numbers a reader must not take for more: seeds, steps, the number of comparisons, base and machine."""
     main = facts["main_results"]
     seeds, steps = main["design"]["seeds"], " or ".join(number(s, 0) for s in main["design"]["steps"])
-    made = _comparisons(facts)
-    compared = f" The study makes {many(made, 'paired comparison', 'paired comparisons')}, not corrected for their number: some that exclude zero will do so by accident." if made else ""
+    made, sure = _comparisons(facts)
+    by_accident = f"{number(sure, 0)} exclude zero, and were there no difference anywhere about {number(made * (1 - main['design']['level'] / 100), 0)} would by accident"
+    compared = f" The study makes {many(made, 'paired comparison', 'paired comparisons')}, not corrected for their number: {by_accident}." if made else ""
     tuned = [f"Every model was tuned for {steps} steps, whatever its method would have reached with more."] if steps else []
     several = (
-        f"{number(len(seeds), 0)} seeds were run and their answers averaged. The spread between seeds is in the intervals of what is scored and of its differences; "
-        "it is not in those of perplexity, of answers that stay the same, and of captions' length, recall and silence, nor is that of a model run under one of them alone"
+        f"{number(len(seeds), 0)} seeds were run and the scores of their answers averaged. The spread between seeds is in the intervals of what is scored and of its differences; "
+        "it is not in those of perplexity, of answers that stay the same, and of captions' length, recall and silence; a control that was run under one of them alone is taken to vary as its method does"
     )
     said = [
         f"One seed ({seeds[0]}) was run. The intervals are over questions, clustered by picture and asset; how much another seed would move a score is not in them." if len(seeds) == 1 else several + ".",
@@ -704,10 +721,11 @@ def limits(facts: Facts) -> list[str]:
     return said
 
 
-def _comparisons(facts: Facts) -> int:
-    """How many differences of the facts have an interval and a verdict."""
+def _comparisons(facts: Facts) -> tuple[int, int]:
+    """How many differences of the facts have an interval and a verdict, and how many of them exclude zero."""
     rows = [row for found in facts.values() for value in found.values() if isinstance(value, list) for row in value if isinstance(row, dict)]
-    return sum(row.get(name) is not None for row in rows for name in ("verdict", "control_verdict", "silent_verdict"))
+    told = [row[name] for row in rows for name in ("verdict", "control_verdict", "silent_verdict") if row.get(name) is not None]
+    return len(told), sum(verdict != SURE for verdict in told)
 
 
 @_by_model
@@ -720,12 +738,12 @@ def failed(facts: Facts) -> list[str]:
     for r in main["to_base"]:
         if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
-    said += _not_above(main.get("to_majority", []))
+    said += _level_with_chance(facts) + _not_above(main.get("to_majority", []))
     for rows in _by_set(r for r in main["to_shuffled"] if r["verdict"] != "higher"):
         if len(rows) > APART:
-            said.append(f"On {_place(rows[0])}, not above their controls with shuffled pictures: {'; '.join(f'{arm(r)}, {_points(r)}' for r in rows)}.")
+            said.append(f"On {_place(rows[0])}, not above their controls with shuffled pictures: {'; '.join(f'{arm(r)}, {_points(r)}' + (', which is below it' if r['verdict'] == 'lower' else '') for r in rows)}.")
             continue
-        said += [f"{arm(r)} on {_place(r)} is not above its control with shuffled pictures: {_points(r)}." for r in rows]
+        said += [f"{arm(r)} on {_place(r)} is {'below' if r['verdict'] == 'lower' else 'not above'} its control with shuffled pictures: {_points(r)}." for r in rows]
     bad = main["unreadable"]
     if bad:
         worst = max(bad, key=lambda r: r["share"])
@@ -743,25 +761,57 @@ def across(facts: Facts) -> list[str]:
     """Of several data sets of the first one's group: the highest mean on each beside the base's, and the means over those that one average can hold; none of one set."""
     main, sets = facts["main_results"], _sets(facts)
     group = next((r["group"] for r in main["scores"] if sets and r["dataset"] == sets[0]), None)
-    names, values = list[str](), list[str]()
-    for dataset in sets:
+    names, values, level = list[str](), list[str](), _level(facts)
+    same = [d for d in sets if any(r["dataset"] == d and r["group"] == group and r["method"] != "none" for r in main["scores"])]
+    for dataset in sets if set(same) <= set(level) else [d for d in sets if d not in level]:  # what is best of guesses is told where there is nothing else
         mine = [r for r in main["scores"] if r["dataset"] == dataset and r["group"] == group]
         tuned, base = ([r for r in mine if (r["method"] == "none") == bare] for bare in (False, True))
         if tuned:
             top = (min if _less_is_better(tuned[0]) else max)(tuned, key=lambda r: r["mean"])
             names.append(arm(top))
             values.append(f"{_share(top)} on {_place(top)}{f' (the untouched base: {_share(base[0])})' if base else ''}")
-    if len(names) < 2:
+    if len(same) < 2:
         return []
     best_of = f"{names[0]}: {listed(values)}" if len(set(names)) == 1 else listed(f"{name} with {value}" for name, value in zip(names, values, strict=True))
-    said = [f"On each of {many(len(names), f'{group} data set', f'{group} data sets')} the best mean is that of {best_of}."]
-    said += _not_above([r for r in main.get("to_majority", []) if r["dataset"] in sets])
+    some = f"{number(len(names), 0)} of " if len(names) < len(same) else ""
+    said = [f"On each of {some}{many(len(same), f'{group} data set', f'{group} data sets')} the best mean is that of {best_of}." if len(names) > 1 or not some else f"On one of {many(len(same), f'{group} data set', f'{group} data sets')} there is something learned, the most by {best_of}."]
+    said += _level_with_chance(facts) + _no_choice_moved(facts)
+    said += _not_above([r for r in main.get("to_majority", []) if r["dataset"] in sets and r["dataset"] not in level])
     means = sorted((r for r in main["averages"] if r["group"] == group and r["datasets"] > 1), key=lambda r: -r["mean"])
     if means:
         shown = means if len(means) <= NAMED else means[:3] + [r for r in means[3:] if r["method"] == "none"]
         word = "means" if shown is means else "highest means, and the base's,"
-        said.append(f"Over {number(means[0]['datasets'], 0)} of them, each weighing the same, the {word} are those of {listed([f'{arm(r)} with {_share(_scaled(r))}' for r in shown])}.")
+        over = f"the {number(means[0]['datasets'], 0)} scored in per cent" if means[0]["datasets"] < len(same) else f"all {number(means[0]['datasets'], 0)}"
+        others = [r for r in main.get("averages_to_best", []) if r["group"] == group]
+        level = [r for r in others if r["verdict"] == SURE]
+        first = f"; {number(len(level), 0)} of the other {many(len(others), 'tuned model', 'tuned models')} {_are(len(level))} not distinguishable from the first" if others else ""
+        said.append(f"Over {over}, each weighing the same, the {word} are those of {listed([f'{_the(r)} with {_share(_scaled(r))}' for r in shown])}{first}.")
     return said
+
+
+def _the(row: Row) -> str:
+    return "the untouched base" if row["method"] == "none" else arm(row)
+
+
+def _level_with_chance(facts: Facts) -> list[str]:
+    """On which data sets no tuned model is above chance by its interval; none where there is no such set."""
+    level = [f"{style.label('dataset', d)} ({number(guess)}\u00a0%)" for d, guess in _level(facts).items()]
+    return [f"On {listed(level)} no tuned model is above chance."] if level else []
+
+
+def _level(facts: Facts) -> dict[str, float]:
+    """What chance would earn on those data sets on which no tuned model is above it by its interval."""
+    main = facts["main_results"]
+    guess = {b["dataset"]: b["mean"] for b in main.get("baselines", []) if b["baseline"] == "chance"}
+    above = {r["dataset"] for r in main.get("scores", []) if r["method"] != "none" and r["dataset"] in guess and r["low"] is not None and r["low"] > guess[r["dataset"]]}
+    return {d: guess[d] for d in guess and _sets(facts) if d in guess and d not in above}
+
+
+def _no_choice_moved(facts: Facts) -> list[str]:
+    """On which data sets no tuned model differs from the base by its likeliest choice; none where there is no such set."""
+    tuned = [r for r in facts["main_results"]["likeliest"] if r["method"] != "none" and r["difference"] is not None]
+    level = [_place(rows[0]) for rows in _by_set(tuned) if all(r["verdict"] == SURE for r in rows)]
+    return [f"By the likeliest choice, where form counts for nothing, no tuned model differs from the base on {listed(level)}."] if level else []
 
 
 def _not_above(rows: Sequence[Row]) -> list[str]:
@@ -790,7 +840,7 @@ def abstract(facts: Facts) -> list[str]:
         found += to_shuffled(_only(facts, "dataset", first))
         won = {(r["method"], r["connector"]) for r in facts["main_results"]["to_shuffled"] if r["dataset"] == first and r["verdict"] == "higher"}
         found += by_choice(facts, only=first, of=won)  # a gain that is not there by choices is not told alone
-    found += stability(facts)
+    found += stability(facts)[:1]
     kept = facts.get("forgetting", {})
     if kept.get("parts"):
         found += forgetting(facts, only=first)[:4]

@@ -103,16 +103,38 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+class _NoBrightness(ValueError):
+    """Pixels of which nothing says what is white."""
+
+
+def _coloured(image: Image.Image) -> Image.Image:
+    """As RGB, of which PIL's own conversion makes a white sheet of sixteen bits and a black one of what is transparent."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise _NoBrightness(f"its pixels are {'whole' if image.mode == 'I' else 'fractional'} numbers of 32 bits: save it with 8 or 16 bits a channel")
+    elif image.has_transparency_data:
+        above = image.convert("RGBA")
+        image = Image.new("RGB", above.size, "white")
+        image.paste(above, mask=above.getchannel("A"))
+    return image.convert("RGB")
+
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder of PIL is ever given a picture: some start programs
 LARGEST = 50_000_000  # pixels; a small file can unpack to more than memory holds
 
 
 def decoded(data: bytes) -> Image.Image:
-    """An RGB picture, upright, of the bytes of a file; raises ValueError in a few words where it is none, cut short or larger than `LARGEST`."""
+    """An RGB picture of eight bits a channel, upright, of the bytes of a file: of sixteen the upper eight, and what is transparent on white.
+
+    Raises ValueError in a few words where it is none, cut short, larger than `LARGEST` or of numbers that say nothing of how bright they are.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         pixels = image.width * image.height
-        upright = ImageOps.exif_transpose(image).convert("RGB") if pixels <= LARGEST else None
+        upright = _coloured(ImageOps.exif_transpose(image)) if pixels <= LARGEST else None
+    except _NoBrightness as error:
+        raise ValueError(str(error)) from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"it is too large: {error}") from error
     except Image.UnidentifiedImageError as error:

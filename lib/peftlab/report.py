@@ -258,6 +258,7 @@ def words(facts: Facts) -> dict[str, str]:
     states = [s for s in ("frozen", "tuned") if any(r["connector"] == s and r["method"] not in ("none", "connector") for r in scored)]
     full = "full fine-tuning and with " if any(r["method"] == "full" for r in scored) else ""
     probed = {r["tested_on"] for r in facts.get("hallucination", {}).get("invented", [])}
+    seeded = len(design["seeds"]) > 1
     shared = design["threads"] and max(design["threads"]) < min(design["cores"])
     counted = number(design["runs"], 0)
     return {
@@ -274,12 +275,29 @@ def words(facts: Facts) -> dict[str, str]:
         "bases": findings.many(len(design["models"]), "untouched model", "untouched models"),
         "batch_size": " or ".join(number(s, 0) for s in design["batch_size"]),
         "level": number(design["level"], 0),
+        "seeded": "Where a model was tuned with several seeds its scores are averaged, the variance between seeds is added, and the quantile is that of Satterthwaite's degrees of freedom." if seeded else "",
+        "control": _controlled(facts["main_results"]["to_shuffled"], scored),
+        "whole": " ".join(sentence for method, sentence in WHOLE.items() if any(r["method"] == method for r in scored)),
         "captioned": CAPTIONED[bool(probed & set(metrics.BESIDE))] + (SIMPLE if "clean_captions" in probed else ""),
         "sources": findings.listed(style.label("dataset", name) for name in origins["sources"]) if origins.get("sources") else "the seen sets",
         "cost_group": facts.get("cost", {}).get("group", ""),
         "scored": " ".join(SCORED[name] for name in dict.fromkeys(r.get("metric") for r in scored) if name in SCORED),
         "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
     }  # fmt: skip
+
+
+WHOLE = {  # of methods that train what others leave as it is
+    "full": "Full fine-tuning trains all of the language model.",
+    "connector": "Connector only trains what the other methods leave frozen or tune beside themselves, so that its share in their results can be seen.",
+}
+
+
+def _controlled(controls: list[dict[str, Any]], scored: list[dict[str, Any]]) -> str:
+    """What of the controls with shuffled pictures a reader must know: the state of the connector they were tuned with, and their seeds."""
+    states = {r["connector"] for r in controls}
+    only = f" The control was tuned with the connector {next(iter(states))} only." if len(states) == 1 and len({r["connector"] for r in scored if r["method"] not in ("none", "connector")}) > 1 else ""
+    several = {(r["method"], r["connector"]) for r in controls} & {(r["method"], r["connector"]) for r in scored if r["seeds"] > 1}
+    return only + (" Where it was run with one seed and its method with several, it is taken to vary between seeds as its method does." if several else "")
 
 
 SCORED = {  # of the metrics beside exact match, by name

@@ -61,7 +61,7 @@ def _csv(file: Path, remarks: Remarks) -> Iterator[Row | None]:
 
 
 def _jsonl(file: Path, remarks: Remarks) -> Iterator[Row | None]:
-    for number, line in enumerate(filter(str.strip, _text(file).splitlines()), 1):
+    for number, line in enumerate(filter(str.strip, _text(file).split("\n")), 1):
         where, row = f"{file.name} row {number}", None
         try:
             row = _parsed(line, where)
@@ -91,7 +91,7 @@ def _saved(folder: Path, remarks: Remarks) -> Iterator[Row]:
         raise ValueError(f"{folder} was not saved by datasets: {error}") from error
     for split, table in saved.items() if isinstance(saved, dict) else (("", saved),):
         for row in _undecoded(table):
-            yield {**row, "split": row.get("split") or split}
+            yield {**row, "split": row.get("split") or split} if split else row
 
 
 def _undecoded(table: Any) -> Any:
@@ -109,7 +109,7 @@ def _llava(file: Path, remarks: Remarks) -> Iterator[Row]:
         raise ValueError(f"{file.name} is no list of conversations, which LLaVA's JSON is")
     for number, one in enumerate(listed, 1):
         turns = one.get("conversations") if isinstance(one, dict) else None
-        if not isinstance(turns, list) or [t.get("from") for t in turns if isinstance(t, dict)] != ["human", "gpt"] * (len(turns) // 2) or not turns:
+        if not isinstance(turns, list) or [t.get("from") if isinstance(t, dict) else None for t in turns] != ["human", "gpt"] * (len(turns) // 2) or not turns:
             remarks.problems.append(f"{file.name} conversation {number}: human and gpt do not take turns")
         elif not one.get("image"):
             remarks.skipped += 1

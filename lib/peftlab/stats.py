@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtri, stdtrit
+from scipy.special import chdtri, fdtrc, stdtrit
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,15 @@ def reruns(frame: pd.DataFrame, strata: str | None = None) -> list[Reruns]:
     return [{name: float(mean) / len(rows) for name, values in columns.items() if np.isfinite(mean := values[here].mean())} for here in rows]
 
 
-def contrast(a: Reruns, b: Reruns) -> list[list[float]]:
+def contrast(a: Reruns, b: Reruns, *, alike: bool = False) -> list[list[float]]:
     """By what a difference varies over seeds: lists of numbers, each of reruns of its own.
 
     With the same seeds on both sides there is one, paired by seed. With other seeds on either side each varies for itself; a side with one
-    seed is taken as fixed, since nothing is known of its spread.
+    seed is taken as fixed, as an untouched base is, or where both are tuned `alike` to vary as the other does: what varies is then one list
+    whose spread stands for the mean of the several and for the one.
     """
+    if alike and not (a and b):
+        return [[value * sqrt(1 + len(several)) for value in several.values()] for several in (a, b) if several]
     return [[a[seed] - b[seed] for seed in a]] if a.keys() == b.keys() else [list(a.values()), list(b.values())]
 
 
@@ -72,24 +75,34 @@ class Deviation:
     sd: float
     low: float
     high: float
-    freedom: int
+    freedom: float
 
 
 def deviation(lists: Iterable[Sequence[float]], level: float = 0.95) -> Deviation:
-    """The standard deviation within lists of numbers, each around its own mean, by all of them together, with the interval of chi squared.
+    """The standard deviation within lists of numbers, each around its own mean: the root of the mean of their variances, with the interval of chi squared.
 
-    It takes the lists to vary alike and their numbers to be normal: of three numbers alone the upper bound is twelve times the lower.
-    Raises ValueError where no list has two numbers and on a level not within 0 and 1.
+    Lists need not vary alike: the degrees of freedom are Satterthwaite's (1946), few where one list has most of the variance (of three numbers a list, the
+    interval of 95 % then holds it nine times in ten). Numbers are taken
+    to be normal: of three alone the upper bound is twelve times the lower. Raises ValueError where no list has two numbers and on a level not within 0 and 1.
     """
     several = [np.asarray(one, dtype=float) for one in lists if len(one) > 1]
     if not several or not all(np.isfinite(one).all() for one in several):
         raise ValueError("a standard deviation needs a list of at least two numbers, all finite")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; a number between 0 and 1, such as 0.95")
-    freedom = sum(len(one) - 1 for one in several)
-    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in several)
-    low, high = (sqrt(squares / float(chdtri(freedom, tail))) for tail in ((1 - level) / 2, (1 + level) / 2))
-    return Deviation(sqrt(squares / freedom), low, high, freedom)
+    variances = [float(one.var(ddof=1)) for one in several]
+    free = [len(one) - 1 for one in several]
+    freedom = sum(variances) ** 2 / sum(v * v / f for v, f in zip(variances, free, strict=True)) if any(variances) else float(sum(free))
+    variance = sum(variances) / len(several)
+    low, high = (sqrt(freedom * variance / float(chdtri(freedom, tail))) for tail in ((1 - level) / 2, (1 + level) / 2))
+    return Deviation(sqrt(variance), low, high, freedom)
+
+
+def steadier(others: Deviation, one: Deviation) -> float:
+    """How likely a variance as many times that of the `others` as `one`'s would be, were they the same: the upper tail of F."""
+    if not others.sd:
+        return 0.0 if one.sd else 1.0
+    return float(fdtrc(one.freedom, others.freedom, (one.sd / others.sd) ** 2))
 
 
 def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, strata: Iterable[Hashable] | None = None, seeds: Iterable[Sequence[float]] = ()) -> Interval:
@@ -192,11 +205,11 @@ def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:
 
 
 def paired(
-    a: pd.DataFrame, b: pd.DataFrame, on: str = "example_id", *, clusters: Sequence[str] = ("picture_id", "asset"), level: float = 0.95, strata: str | None = None
+    a: pd.DataFrame, b: pd.DataFrame, on: str = "example_id", *, clusters: Sequence[str] = ("picture_id", "asset"), level: float = 0.95, strata: str | None = None, alike: bool = False
 ) -> Interval:
     """The mean of ``a.value - b.value`` over the same examples, with its cluster-robust interval.
 
-    Rows are joined by the column `on`, one to one. Where either holds what several seeds had (`reruns`), their spread is in the interval (`contrast`). Raises ValueError naming the frame and an example where one occurs twice or is only
+    Rows are joined by the column `on`, one to one. Where either holds what several seeds had (`reruns`), their spread is in the interval (`contrast`, which says what `alike` means). Raises ValueError naming the frame and an example where one occurs twice or is only
     in one of the two: a comparison on different questions is none.
     """
     left, right = _common(a[on], b[on])
@@ -207,7 +220,7 @@ def paired(
     there = b[["value", *alone(b)]].iloc[places[np.searchsorted(ordered, left)]]
     there = there.assign(**{strata: a[strata].array}) if strata else there
     sides = zip_longest(reruns(a, strata), reruns(there, strata), fillvalue={})  # a side without several seeds has one, empty
-    seeds = chain.from_iterable(contrast(mine, other) for mine, other in sides)
+    seeds = chain.from_iterable(contrast(mine, other, alike=alike) for mine, other in sides)
     return interval(a["value"].to_numpy() - there["value"].to_numpy(), *(a[c] for c in clusters), level=level, strata=a[strata] if strata else None, seeds=seeds)
 
 

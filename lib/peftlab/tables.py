@@ -185,20 +185,29 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
     held = {g: mine["datasets"] for g, mine in tuned.groupby("group")}
     groups = [g for g in ("seen", "unseen") if g in held and held[g].max() > 1]
     head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {s['n']}") for s in sets)]
-    head += [Cell(f"Mean {g}", f"{_several(held[g])} sets") for g in groups] + [Cell("Unparsed", "by data set, %" if len(sets) > 1 else "%")]
+    head += [Cell(f"Mean {g}", f"{_several(held[g])} sets") for g in groups] + [Cell("Unparsed", "%" if len(sets) == 1 else "by data set, %" if len(sets) <= LISTED else "the most, %")]
 
     def build(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> tuple[Rows, set[int]]:
         score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
         for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
             key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
-            rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), _unparsed(mine)))
+            rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), unparsed(mine)))
         rules, row = {len(rows)}, _lookup(baselines, "baseline", "dataset")
         for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
             mine = [row(name, s["dataset"]) for s in sets]
-            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else _unparsed(mine)))
+            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else unparsed(mine)))
         return rows, rules
 
+    def unparsed(mine: Sequence[Mapping[str, Any] | None]) -> str | Cell:
+        if len(sets) <= LISTED:
+            return _unparsed(mine)
+        most = max((r for r in mine if r is not None), key=lambda r: r["unparsed"] / r["n"], default=None)
+        return "–" if most is None else Cell(number(100 * most["unparsed"] / most["n"]), style.label("dataset", most["dataset"]) if most["unparsed"] else "")
+
     return _stacked(head, "ll" + "r" * (len(head) - 2), build, scores, averages, baselines)
+
+
+LISTED = 3  # the most data sets whose shares of unparsed answers stand in one cell
 
 
 def _several(values: pd.Series) -> str:

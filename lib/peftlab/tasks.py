@@ -63,7 +63,8 @@ def plan(study: Study) -> list[Task]:
             for run in runs if stage in study.stages else ():
                 reads = {"finetune": run.dataset, "evaluate": run.tested_on, "probe": records.probed(run)}[stage]
                 beside = tuple(prepared[name].folder for name in records.replayed(run)) if stage == "finetune" else ()
-                tuned = () if stage == "finetune" or not _tunes(run) or "finetune" not in study.stages else (records.stage_folder(run, "finetune"),)
+                own = records.stage_folder(run, "finetune")
+                tuned = (own,) if stage != "finetune" and _tunes(run) and ("finetune" in study.stages or own.exists()) else ()
                 folder = records.stage_folder(run, stage)
                 if stage != "finetune" or _tunes(run):
                     tasks.setdefault(folder, Task(run, stage, folder, (prepared[reads].folder, *beside, *tuned)))

@@ -158,6 +158,91 @@ def test_columns_may_be_called_otherwise(folder: Path) -> None:
     assert loaded("train")[0].question == "Which?"
 
 
+def test_what_the_card_calls_ours_wins_over_a_column_of_that_name(folder: Path) -> None:
+    import datasets as hub
+
+    write_csv(folder / "questions.csv", [row(i, answer="a long text", short=("cat", "dog")[i % 2]) for i in range(30)], (*HEADER, "short"))
+    card(CARD + "columns: {answer: short}\n")
+    assert {e.answers for e in loaded("train")} == {("cat",), ("dog",)}
+    parts = ["train"] * 20 + ["validation"] * 4 + ["test"] * 6
+    hub.Dataset.from_list([{"image": f"{i}.png", "question": "Which?", "answer": "cat", "part": part} for i, part in enumerate(parts)]).save_to_disk(str(folder / "saved"))
+    card(CARD.replace("questions.csv", "saved") + "columns: {split: part}\n")
+    assert {e.image.tobytes() for e in loaded("test")} == {picture(i).tobytes() for i in range(24, 30)}
+
+
+def test_a_column_that_is_not_there_is_named_once(folder: Path) -> None:
+    card(CARD + "columns: {answer: antwort}\n")
+    assert own.check("shelves").problems == ["the table has no column 'antwort'; it has 'image', 'question', 'answer', 'choices', 'id' (columns in the card says what is called otherwise)"]
+    (folder / "questions.csv").write_text((folder / "questions.csv").read_text().replace(",", ";"))
+    card(CARD)
+    assert [p.split(";")[0] for p in own.check("shelves").problems] == ["the table has no column 'image'", "the table has no column 'question'"]
+
+
+@pytest.mark.parametrize(
+    ("given", "answers"),
+    [
+        ({"answer": ["cup", "mug"]}, ("cup", "mug")), ({"answer": "a|b"}, ("a|b",)), ({"answer": 7}, ("7",)), ({"answers": 0}, ("0",)), ({"answers": " ", "answer": "cat"}, ("cat",)),
+        ({"answers": [{"answer": "cup", "answer_id": 1}, {"answer": "mug", "answer_id": 2}]}, ("cup", "mug")), ({"answer": "[sic] 'so'"}, ("[sic] 'so'",)),
+    ],
+)  # fmt: skip
+def test_answers_of_every_form_are_texts(folder: Path, given: dict[str, Any], answers: tuple[str, ...]) -> None:
+    lines = [json.dumps({"image": f"{i}.png", "question": "Which?", **given}) for i in range(30)]
+    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    card(CARD.replace("questions.csv", "rows.jsonl"))
+    assert {e.answers for e in loaded("train")} == {answers}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"answer": "['cup', 'mug']"}, "the column answer holds \"['cup', 'mug']\", which is a list written as a text"), ({"answers": [["cup"]]}, "the column answers holds list where"),
+        ({"question": {"text": "Which?"}}, "the column question holds dict where a text or a number is needed"), ({"answer": "..."}, "nothing but stops and blanks"),
+        ({"choices": ["The cup", "cup."], "answer": "cup."}, "two are the same but for case, articles or stops"), ({"image": "n" * 300}, "there is no picture 'nnn"),
+    ],
+)  # fmt: skip
+def test_cells_that_nobody_meant_are_named(folder: Path, given: dict[str, Any], sentence: str) -> None:
+    lines = [json.dumps({**row(i), "choices": None, **(given if i == 3 else {})}) for i in range(30)]
+    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    card(CARD.replace("questions.csv", "rows.jsonl"))
+    (problem,) = own.check("shelves").problems
+    assert problem.startswith("rows.jsonl row 4: ") and sentence in problem
+
+
+@pytest.mark.parametrize(("more", "sentence"), [("metric: chair_s\n", "choose one of exact, equal"), ("metric: f1\n", "choose one of"), ('prompt: "{Question}"\n', "prompt holds {Question}; only {question} and {choices}")])
+def test_a_card_that_could_not_be_scored_is_refused_before_anything_trains(folder: Path, more: str, sentence: str) -> None:
+    card(CARD + more)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        own.check("shelves")
+
+
+def test_letters_need_choices(folder: Path) -> None:
+    write_csv(folder / "questions.csv", [row(i, choices="" if i == 2 else "cat|dog") for i in range(30)])
+    card(CARD + "metric: letter_or_name\n")
+    assert own.check("shelves").problems == ["questions.csv row 3: there are no choices: the metric letter_or_name needs them"]
+
+
+def test_lines_of_json_end_where_they_end(folder: Path) -> None:
+    odd = "what?\u2028next\u2029and\u0085so\x0c on"
+    (folder / "rows.jsonl").write_text("\r\n".join(json.dumps({**row(i, question=odd), "choices": None}, ensure_ascii=False) for i in range(30)), encoding="utf-8", newline="")
+    card(CARD.replace("questions.csv", "rows.jsonl"))
+    assert loaded("train")[0].question == odd
+
+
+def test_names_with_accents_are_found_however_they_are_composed(folder: Path) -> None:
+    (folder / "pictures" / "1.png").rename(folder / "pictures" / "e\u0301.png")
+    write_csv(folder / "questions.csv", [row(i, image="\u00e9.png" if i == 1 else f"{i}.png") for i in range(30)])
+    assert own.check("shelves").problems == []
+
+
+def test_pictures_may_lie_in_a_plain_column_of_bytes(folder: Path) -> None:
+    import pandas as pd
+
+    whole = everything()
+    pd.DataFrame([{**row(i), "image": (folder / "pictures" / f"{i}.png").read_bytes()} for i in range(30)]).to_parquet(folder / "rows.parquet")
+    card(CARD.replace("questions.csv", "rows.parquet"))
+    assert everything() == whole
+
+
 def test_several_answers_are_kept_in_their_order(folder: Path) -> None:
     write_csv(folder / "questions.csv", [{"image": f"{i}.png", "question": "Which?", "answers": "cat|tom cat| cat |puss"} for i in range(30)], ("image", "question", "answers"))
     card(CARD + "metric: vqa\n")
@@ -183,9 +268,9 @@ def test_llavas_conversations_become_an_example_a_turn(folder: Path) -> None:
 
 
 def test_a_conversation_out_of_turn_is_named(folder: Path) -> None:
-    (folder / "talk.json").write_text(json.dumps([conversation(1, "<image>\nWhat?", "A cat."), conversation(2, "<image>\nWhat?"), conversation(3), {"id": 4}, 5]))
+    (folder / "talk.json").write_text(json.dumps([conversation(1, "<image>\nWhat?", "A cat."), conversation(2, "<image>\nWhat?"), conversation(3), {"id": 4}, 5, {**conversation(6), "conversations": [{"from": "human", "value": "a"}, "x", {"from": "gpt", "value": "b"}]}]))
     card(CARD.replace("questions.csv", "talk.json"))
-    assert own.check("shelves").problems == [f"talk.json conversation {i}: human and gpt do not take turns" for i in (2, 3, 4, 5)]
+    assert own.check("shelves").problems == [f"talk.json conversation {i}: human and gpt do not take turns" for i in (2, 3, 4, 5, 6)]
 
 
 # ---------------------------------------------------------------- what is wrong
@@ -254,6 +339,9 @@ def test_a_picture_with_another_name_in_another_split_is_the_same_picture(folder
     shutil.copy(folder / "pictures" / "1.png", folder / "pictures" / "copy.png")
     write_csv(folder / "questions.csv", [row(1, split="train"), row(2, split="validation"), row(3, image="copy.png", split="test")], (*HEADER, "split"))
     assert own.check("shelves").problems == ["the picture copy.png is in test and train"]
+    Image.open(folder / "pictures" / "1.png").save(folder / "pictures" / "copy.png", compress_level=0)
+    assert (folder / "pictures" / "copy.png").read_bytes() != (folder / "pictures" / "1.png").read_bytes()
+    assert own.check("shelves").problems == ["the picture copy.png is in test and train"], "what it shows counts, not how it is packed"
 
 
 def test_a_row_with_more_or_fewer_cells_is_named(folder: Path) -> None:

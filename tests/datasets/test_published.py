@@ -63,7 +63,7 @@ def write_scienceqa() -> None:
         "image": IMAGE, "question": STRING, "choices": [STRING], "answer": "int8", "hint": STRING, "task": STRING, "grade": STRING, "subject": STRING, "topic": STRING,
         "category": STRING, "skill": STRING, "lecture": STRING, "solution": STRING,
     }  # fmt: skip
-    text = dict.fromkeys(("hint", "task", "grade", "topic", "category", "skill", "lecture", "solution"), "x")
+    text = {"hint": ""} | dict.fromkeys(("task", "grade", "topic", "category", "skill", "lecture", "solution"), "x")
     both(
         "derek-thomas/ScienceQA", ("data/train-00000-of-00001-1028f23e353fbe3e.parquet", "data/test-00000-of-00001-f0e719df791966ff.parquet"), columns,
         lambda i: {"image": None if i % 3 == 2 else png(i), "question": f"Which state is {i}?", "choices": ["Ohio", "Iowa", "Utah"], "answer": i % 3, "subject": "social science", **text},
@@ -323,6 +323,15 @@ def test_a_letter_that_names_another_choice_is_not_accepted(files: Path, monkeyp
     assert found.answers == ("A",)
     (found,) = published._scienceqa([{**row, "answer": 0, "choices": ["x", "y"]}])
     assert found.answers == ("A", "x")
+
+
+def test_a_context_stands_before_its_question_and_tells_questions_apart() -> None:
+    row = {"question": "Does this describe the weather or the climate?", "choices": ["weather", "climate"], "subject": "natural science"}
+    two = [{**row, "answer": 0, "hint": "Chicago.\nIt rained on Monday."}, {**row, "answer": 1, "hint": "Marseille. Summers are dry."}]
+    found = list(published._scienceqa([*two, {**row, "answer": 1, "hint": None}]))
+    assert len({asked[0] for asked in found}) == 3, "one id each"
+    listed = "Does this describe the weather or the climate? A.weather, B.climate"
+    assert [asked.question for asked in found] == [f"Chicago.\nIt rained on Monday. {listed}", f"Marseille. Summers are dry. {listed}", listed]
 
 
 def test_pope_and_repope_ask_the_same_questions_by_the_same_names(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ def frame(*rows: tuple[str, list[str], list[str]]) -> pd.DataFrame:
         ("it is a black cat", ("cat", "black cat"), "black cat"),
         ("cat, not the black cat", ("cat", "black cat"), None),
         ("concatenate", ("cat", "dog"), None),
+        ("1.5", ("1", "2"), None), ("12.5", ("5", "3"), None), ("-5", ("5", "3"), None), ("−5", ("5", "3"), None), ("1,000", ("1", "2"), None), ("3:05", ("3", "5"), None), ("1/2", ("2", "3"), None),
+        ("The answer is 5.", ("5", "3"), "5"), ("answer:5", ("5", "3"), "5"), ("5, I think", ("5", "3"), "5"), ("it is 1.5.", ("1.5", "5"), "1.5"), ("row 2, place 3", ("2", "3"), None), ("- 5", ("5", "3"), "5"),
         ("A", ("A", "B"), "a"),
         ("[b]", ("a", "[b]"), "[b]"),
         ("3", ("13", "3"), "3"),

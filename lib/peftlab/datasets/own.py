@@ -5,6 +5,7 @@ What a table holds (`rows` reads it) is never run and never parsed as markup: te
 
 import hashlib
 import re
+import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,9 @@ from peftlab.rows import Row
 
 PARTED = "|"  # between several answers, or choices, in one cell
 SEVERAL = 4  # answers that soft accuracy needs
+METRICS = ("exact", "equal", "letter", "letter_or_name", "yes_no", "cider", "bleu_4", "rouge_l", *metrics.PEOPLE)  # that say of a text whether it is right
+OF_LETTERS = ("letter", "letter_or_name")
+LIKE_A_LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]", re.DOTALL)  # what a list is when it was written into a cell as Python writes it
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,21 @@ def check(name: str) -> Checked:
 @lru_cache(maxsize=4)
 def _checked(name: str, stamps: tuple[tuple[str, int, int], ...]) -> Checked:
     about = datasets.described(name)
-    metrics.metric(about["metric"])  # raises naming the choices
+    if about["metric"] not in METRICS:
+        raise ValueError(f"{paths.own() / name}.yaml: metric is {about['metric']!r}; choose one of {', '.join(METRICS)}")
+    if unknown := set(re.findall(r"\{[^{}]*\}", about["prompt"])) - {"{question}", "{choices}"}:
+        raise ValueError(f"{paths.own() / name}.yaml: prompt holds {', '.join(sorted(unknown))}; only {{question}} and {{choices}} are filled in")
     found = Checked()
     rows.refuse_archive(Path(about["pictures"]))
+    read = list(rows.read(paths.inside(about["folder"], about["table"]), found))
+    there = list(dict.fromkeys(key for _, row in read for key in row))
+    lacks = [theirs for ours in ("image", "question") if (theirs := about["columns"].get(ours, ours)) not in there]
+    lacks += [theirs for theirs in about["columns"].values() if theirs not in (*there, *lacks)]
+    if read and lacks:  # else every row would say that something is empty
+        found.problems += [f"the table has no column {theirs!r}; it has {', '.join(map(repr, there))} (columns in the card says what is called otherwise)" for theirs in lacks]
+        return found
     names = {theirs: ours for ours, theirs in about["columns"].items()}
-    read = rows.read(paths.inside(about["folder"], about["table"]), found)
-    ours = ((place, {names.get(key, key): value for key, value in row.items()}) for place, row in read)
-    asked = [one for place, row in ours if (one := _asked(name, about, place, row, found.problems))]
+    asked = [one for place, row in read if (one := _asked(name, about, place, _ours(row, names), found.problems))]
     _across(asked, found.problems)
     if not found.problems:
         found.splits = _splits(about, asked)
@@ -87,12 +99,20 @@ def _checked(name: str, stamps: tuple[tuple[str, int, int], ...]) -> Checked:
 # ---------------------------------------------------------------- checking
 
 
+def _ours(row: Row, names: dict[str, str]) -> Row:
+    """A row by our names of its columns; a column that has our name already gives way to one that the card gives it to."""
+    return {names.get(key, key): value for key, value in row.items() if key in names or key not in names.values()}
+
+
 def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> Asked | None:
     """The row as it will be asked, or None, with what is wrong with it among the problems."""
     wrong: list[str] = []
-    picture, data = _picture(about, row.get("image"), wrong)
+    picture, content = _picture(about, row.get("image"), wrong)
     question, choices = _one(row.get("question")), _several(row.get("choices"))
-    answers = _several(row["answers"]) if row.get("answers") else tuple(filter(None, (_one(row.get("answer")),)))
+    one = row.get("answer")  # a list of them is several, a text is one, whatever it holds
+    answers = _several(row.get("answers")) or (_several(one) if isinstance(one, (list, tuple)) else tuple(filter(None, (_one(one),))))
+    for column in ("question", "answer", "answers", "choices", "split", "id"):
+        wrong += [sentence] if (sentence := _odd(column, row.get(column))) else []
     split = _one(row.get("split"))
     if not question:
         wrong.append("the question is empty")
@@ -106,6 +126,12 @@ def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> 
         wrong.append(f"{len(answers)} answers: the metric {about['metric']} needs those of at least {SEVERAL} people")
     if about["metric"] == "yes_no" and answers and metrics.normalise(answers[0]) not in metrics.YES_NO:
         wrong.append(f"the answer is {answers[0]!r}: the metric yes_no needs yes or no")
+    if about["metric"] in OF_LETTERS and not choices:
+        wrong.append(f"there are no choices: the metric {about['metric']} needs them")
+    if about["metric"] == "exact" and any(not metrics.normalise(text) for text in (*answers, *choices)):
+        wrong.append("an answer or a choice is nothing but stops and blanks, which no answer can be found to equal")
+    elif about["metric"] == "exact" and len({metrics.normalise(c) for c in choices}) < len(set(choices)):
+        wrong.append(f"of the choices {', '.join(map(repr, choices))} two are the same but for case, articles or stops")
     if split and split not in datasets.SPLITS:
         wrong.append(f"the split is {split!r}; {', '.join(datasets.SPLITS)}, or empty in every row")
     if any("\ud800" <= letter <= "\udfff" for letter in "".join((question, *answers, *choices))):
@@ -117,38 +143,61 @@ def _asked(name: str, about: Row, place: str, row: Row, problems: list[str]) -> 
     prompt = about["prompt"] or ("{question} Choices: {choices}." if choices else "{question}")
     texts = {"question": question, "choices": ", ".join(choices)}
     posed = re.sub(r"\{(question|choices)\}", lambda place: texts[place[1]], prompt)  # once: what is put in is never looked at again
-    picture_id = f"{name}-{hashlib.sha256(data).hexdigest()[:16]}"
-    return Asked(f"{name}-{own_id}", picture, picture_id, posed, answers, choices, split)
+    return Asked(f"{name}-{own_id}", picture, f"{name}-{content}", posed, answers, choices, split)
 
 
-def _picture(about: Row, given: Any, wrong: list[str]) -> tuple[bytes | Path | None, bytes]:
-    """Where a row's picture is and its bytes, decoded once to see that it can be; None with the reason in `wrong`."""
+def _picture(about: Row, given: Any, wrong: list[str]) -> tuple[bytes | Path | None, str]:
+    """Where a row's picture is, and a digest of what it shows, whatever its file's format; None with the reason in `wrong`."""
+    given = {"bytes": given} if isinstance(given, bytes) else given
     if isinstance(given, dict) and given.get("bytes"):
         data = source = given["bytes"]
     else:
         named = _one(given.get("path") if isinstance(given, dict) else given)
         if not named:
             wrong.append("no picture is named")
-            return None, b""
+            return None, ""
         try:
-            source = paths.inside(paths.inside(about["folder"], about["pictures"]), named)
+            source = _file(paths.inside(about["folder"], about["pictures"]), named)
         except ValueError as error:
             wrong.append(f"the picture {error}")
-            return None, b""
-        if not source.is_file():
+            return None, ""
+        if source is None:
             wrong.append(f"there is no picture {named!r}")
-            return None, b""
+            return None, ""
         data = source.read_bytes()
     try:
-        decoded(data)
+        shown = decoded(data)
     except ValueError as error:
         wrong.append(f"the picture{'' if isinstance(source, bytes) else f' {named!r}'} does not decode: {error}")
-        return None, b""
-    return source, data
+        return None, ""
+    return source, hashlib.sha256(f"{shown.size}".encode() + shown.tobytes()).hexdigest()[:16]
+
+
+def _file(folder: Path, named: str) -> Path | None:
+    """The picture of that name below `folder`, its accents composed or not, as the systems that write them differ; None where there is none."""
+    for name in dict.fromkeys((named, *(unicodedata.normalize(form, named) for form in ("NFC", "NFD")))):
+        try:
+            if (file := paths.inside(folder, name)).is_file():
+                return file
+        except OSError:  # no name that a file can have
+            return None
+    return None
 
 
 def _one(value: Any) -> str:
+    """A cell as a text; of an answer with more said of it, as VQA's are, the answer."""
+    value = value["answer"] if isinstance(value, dict) and "answer" in value else value
     return "" if value is None else str(value).strip()
+
+
+def _odd(column: str, value: Any) -> str | None:
+    """What is wrong with a cell that a text would be made of which nobody meant; None where nothing is."""
+    for one in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(one, (bytes, list, tuple)) or (isinstance(one, dict) and "answer" not in one):
+            return f"the column {column} holds {type(one).__name__} where a text or a number is needed"
+        if isinstance(one, str) and column in ("answer", "answers", "choices") and LIKE_A_LIST.fullmatch(one.strip()):
+            return f"the column {column} holds {one.strip()!r}, which is a list written as a text: part what it holds by {PARTED}"
+    return None
 
 
 def _several(value: Any) -> tuple[str, ...]:

@@ -127,13 +127,18 @@ def _ocrvqa(rows: Sequence[Row]) -> Iterator[Asked]:
 
 
 def _scienceqa(rows: Sequence[Row]) -> Iterator[Asked]:
-    """The letter is trained on; the text of the choice is accepted too, and alone where the letter is the name of another choice."""
+    """The letter is trained on; the text of the choice is accepted too, and alone where the letter is the name of another choice.
+
+    A question's context (``hint``), without which some say nothing, stands before it, as in LLaVA's data (Liu et al. 2023, section 5.2).
+    """
     for row in rows:
         choices = tuple(row["choices"])
         letter, text = LETTERS[row["answer"]], choices[row["answer"]]
         taken = any(c.strip().lower() == letter.lower() for c in choices if c != text)
         listed = ", ".join(f"{name}.{choice}" for name, choice in zip(LETTERS, choices, strict=False))
-        yield Asked(_digest(row["question"] + listed)[:8], f"{row['question']} {listed}", (text,) if taken else (letter, text), row["subject"], choices)
+        context = (row.get("hint") or "").strip()
+        asked = f"{context} {row['question']} {listed}".lstrip()
+        yield Asked(_digest(row["question"] + listed + context)[:8], asked, (text,) if taken else (letter, text), row["subject"], choices)
 
 
 def _iconqa_txt(rows: Sequence[Row]) -> Iterator[Asked]:
@@ -233,6 +238,7 @@ def _bytes(image: Row | None) -> bytes | None:
 
 def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
     import datasets as hub
+    import httpx2  # the client of huggingface_hub
 
     hub.disable_progress_bars()
     here = sorted(str(file) for file in folder.glob(pattern))
@@ -240,7 +246,7 @@ def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
         commit = None if here else _commit(repository, revision)
         table = hub.load_dataset("parquet", data_files=here or f"hf://datasets/{repository}@{commit}/{pattern}", split="train", cache_dir=str(paths.cache() / "datasets"))
         READ[repository] = commit or READ.get(repository)
-    except OSError as error:
+    except (OSError, httpx2.HTTPError) as error:  # without a network it raises its own
         where = f"{repository} at revision {revision}"
         raise FileNotFoundError(f"{pattern} of {where} is neither in {folder} nor to be had from the hub ({error}): put a copy of the repository there") from error
     return table.cast_column("image", hub.Image(decode=False)) if "image" in table.features else table

@@ -80,6 +80,10 @@ def named(response: str, choices: Iterable[str]) -> str | None:
     return _one_named(response, tuple(choices))
 
 
+# A number inside a longer one, as 5 is in "1.5", "-5" and "3:5", is not named by it; a full stop after it ends a sentence.
+BEFORE_NUMBER, AFTER_NUMBER = r"(?<![\w.−])(?<!\d[,:/])(?<!(?<!\w)-)", r"(?!\w|[.,:/]\d)"
+
+
 @lru_cache(maxsize=2**16)
 def _one_named(response: str, choices: tuple[str, ...]) -> str | None:
     text, found = normalise(response), []
@@ -88,7 +92,8 @@ def _one_named(response: str, choices: tuple[str, ...]) -> str | None:
         return text
     rest = text
     for option in options:
-        rest, times = re.subn(rf"(?<!\w){re.escape(option)}(?!\w)", "\0", rest)
+        before, after = BEFORE_NUMBER if option[0].isdigit() else r"(?<!\w)", AFTER_NUMBER if option[-1].isdigit() else r"(?!\w)"
+        rest, times = re.subn(f"{before}{re.escape(option)}{after}", "\0", rest)
         found += [option] if times else []
     return found[0] if len(found) == 1 else None
 
