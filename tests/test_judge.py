@@ -1,8 +1,9 @@
 """The judge: what it is sent, what is read of its reply, what is kept; an endpoint on this machine stands for any."""
 
 import json
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Endpoint(ThreadingHTTPServer):
         self.keys: list[str | None] = []
         self.reply: Any = {"model": "judge-2026/07", "choices": [{"message": {"content": "It invents a fork. Rating: 2"}}]}
         self.status = 200
+        self.spoil: Callable[[int], bytes | None] = lambda number: None  # the bytes sent instead of the reply to that request, counted from 1
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
@@ -35,6 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         assert self.path == "/v1/chat/completions"
         self.server.sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.server.keys.append(self.headers["Authorization"])
+        spoilt = self.server.spoil(len(self.server.sent))
+        if spoilt is not None:
+            self.wfile.write(spoilt)
+            return
         body = json.dumps(self.server.reply).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
@@ -47,14 +53,27 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: tests are quiet."""
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint is asked again at once."""
+    monkeypatch.setattr(judge, "PAUSES", (0, 0, 0))
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     """A running endpoint."""
     server = Endpoint()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
+
+
+def answer(examples: list[records.Example], *said: str) -> None:
+    """Store an evaluation in which this was said."""
+    stage = records.open_stage(RUN, "evaluate", inputs=records.inputs(RUN, "evaluate"))
+    records.predictions(examples, said).to_parquet(stage.folder / "predictions.parquet")
+    stage.finish(stamp={})
 
 
 @pytest.fixture
@@ -63,9 +82,7 @@ def answered(work: Path, cache: Path) -> Path:
     picture = Image.new("RGB", (8, 8))
     examples = [records.Example(f"m-{i}", f"m{i}", picture, f"What {i}?", ("A pizza.",), "attribute", 0, "food", (), ("Pizza", "Table")) for i in range(2)]
     records.write_examples("mmhal", {"test": examples})
-    stage = records.open_stage(RUN, "evaluate", inputs=records.inputs(RUN, "evaluate"))
-    records.predictions(examples, ("A pizza and a fork.", "{reference} Rating: 6")).to_parquet(stage.folder / "predictions.parquet")
-    stage.finish(stamp={})
+    answer(examples, "A pizza and a fork.", "{reference} Rating: 6")
     (work / "prompt.txt").write_text(PROMPT)
     return work
 
@@ -88,7 +105,10 @@ def test_every_answer_is_judged_and_the_judge_is_kept_by_its_id(answered: Path, 
 
 @pytest.mark.parametrize(
     ("said", "value"),
-    [("Rating: 4", 4), ("**Rating:** 0, no information", 0), ("rating 3. My Rating: 3", 3), ("Rating: 3 or Rating: 4", None), ("Rating: 7", None), ("Four", None), ("", None), ("Rating: 10", None)],
+    [("Rating: 4", 4), ("**Rating:** 0, no information", 0), ("rating 3. My Rating: 3", 3), ("Rating: 3 or Rating: 4", None), ("Rating: 7", None), ("Four", None), ("", None), ("Rating: 10", None),
+     ("Rating (0-6): 5", 5), ("**Rating** (0 to 6): **5**", 5), ("Rating [scale 0 – 6]\n5", 5), ("Rating (0-6): none", None), ("Rating (5): fair", 5), ("Rating (3/6). 2 things are wrong", 3),
+     ("Rating: 4.5", None), ("Rating: 4,5", None), ("Rating: 4.0", 4), ("Rating: 4.5 or Rating: 4", None), ("Rating: 45.5", None), ("Rating: 3-4", None), ("Rating: 3 to 4", None),
+     ("rating: 3/6", 3), ("Rating: 3. 2 forks are invented", 3), ("Rating: 3\n- 2 forks are invented", 3)],  # fmt: skip
 )
 def test_a_rating_is_read_or_it_is_none(said: str, value: int | None) -> None:
     assert judge.rating(said) == value
@@ -110,13 +130,107 @@ def test_the_official_script_reads_what_it_reads(said: str, value: int) -> None:
     assert judge.official_rating(said) == value
 
 
-@pytest.mark.parametrize(("status", "reply"), [(500, {}), (200, {"choices": []}), (200, []), (302, {})])
-def test_no_reply_is_a_sentence_and_nothing_is_written(answered: Path, endpoint: Endpoint, status: int, reply: Any) -> None:
+@pytest.mark.parametrize(
+    ("status", "reply", "times"),
+    [(500, {}, 4), (503, {}, 4), (429, {}, 4), (401, {}, 1), (200, {"choices": []}, 1), (200, [], 1), (302, {}, 1), *((200, {"choices": [{"message": {"content": c}}]}, 1) for c in (None, ["Rating: 3"], 3))],
+)
+def test_no_reply_is_a_sentence_and_nothing_is_written(answered: Path, endpoint: Endpoint, status: int, reply: Any, times: int) -> None:
     endpoint.status, endpoint.reply = status, reply
     with pytest.raises(ValueError, match="the judge judge at http://127.0.0.1:[0-9]+/v1 gave no reply"):
         judge.judge_run(RUN, judge.Judge(endpoint.url, "judge", PROMPT))
-    assert len(endpoint.sent) == 1, "a redirection was followed: the key went along"
+    assert len(endpoint.sent) == times, "a redirection was followed: the key went along, or what may pass was not asked again"
     assert not (paths.runs() / RUN.id / "judge").exists()
+
+
+CUT = b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n{"
+TEXTS = {"question": "What?", "reference": "A pizza.", "answer": "A fork.", "objects": ""}
+
+
+@pytest.mark.parametrize("spoilt", [CUT, b"", b"nothing of HTTP\r\n\r\n", b"HTTP/1.0 429 Slower\r\n\r\n", b"HTTP/1.0 502 Broken\r\n\r\n"])
+def test_what_may_pass_is_asked_again_after_longer_and_longer(endpoint: Endpoint, spoilt: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(judge, "PAUSES", (1, 3, 9))
+    monkeypatch.setattr(judge.time, "sleep", waited.append)
+    endpoint.spoil = lambda number: spoilt if number < 4 else None
+    assert judge.ask(judge.Judge(endpoint.url, "judge", PROMPT), TEXTS)["rating"] == 2
+    assert waited == [1, 3, 9]
+    endpoint.spoil = lambda number: spoilt
+    with pytest.raises(ValueError, match="the judge judge at http://127.0.0.1:[0-9]+/v1 gave no reply"):
+        judge.ask(judge.Judge(endpoint.url, "judge", PROMPT), TEXTS)
+    assert len(endpoint.sent) == 8
+
+
+@pytest.mark.parametrize("url", ["http://[::1/v1", "http://127.0.0.1:port/v1", "http://a b/v1", "http:///v1", "http://127.0.0.1:1/é", "http://127.0.0.1:1/v1"])
+def test_an_address_that_leads_nowhere_is_named(url: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        judge.ask(judge.Judge(url, "judge", PROMPT), TEXTS)
+    assert str(raised.value).startswith(f"the judge judge at {url} gave no reply (")
+
+
+@pytest.mark.parametrize("key", ["secret-key\r", "secret-key\n", " secret-key\r\n"])
+def test_the_end_of_a_line_is_no_part_of_the_key(endpoint: Endpoint, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(judge.KEY, key)
+    judge.ask(judge.Judge(endpoint.url, "judge", PROMPT), TEXTS)
+    assert endpoint.keys == ["Bearer secret-key"]
+
+
+@pytest.mark.parametrize("key", ["secret\rkey", "secret\nX-Other: key", "secret\x7fkey", "secret–key"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(endpoint: Endpoint, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(judge.KEY, key)
+    with pytest.raises(ValueError, match="PEFTLAB_JUDGE_KEY in the environment holds a control character or one that is not Latin-1") as raised:
+        judge.ask(judge.Judge(endpoint.url, "judge", PROMPT), TEXTS)
+    assert not endpoint.sent and "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("spoilt", ["HTTP/1.0 401 {} is wrong\r\n\r\n", "{} is wrong\r\n\r\n", "HTTP/9{} 200 OK\r\n\r\n"])
+def test_an_endpoint_that_sends_the_key_back_is_told_without_it(endpoint: Endpoint, spoilt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = r"secret\key'\"é"
+    monkeypatch.setenv(judge.KEY, f"{key}\n")
+    endpoint.spoil = lambda number: spoilt.format(key).encode("latin-1")
+    with pytest.raises(ValueError, match=r"gave no reply .*\*\*\*") as raised:
+        judge.ask(judge.Judge(endpoint.url, "judge", PROMPT), TEXTS)
+    assert "secret" not in str(raised.value) and raised.value.__suppress_context__, "a traceback would hold the error that quotes it"
+    with pytest.raises(ValueError, match=r"the judge's address is .\*\*\*.; it begins"):
+        judge.Judge(key, "judge", PROMPT)
+
+
+def opinions(folder: Path) -> list[str]:
+    """The names of the files beside an evaluation's opinions."""
+    return sorted(file.suffix for file in (folder / "judge" / "mmhal").iterdir())
+
+
+def test_what_was_paid_for_is_not_asked_again(answered: Path, endpoint: Endpoint) -> None:
+    asked, folder = judge.Judge(endpoint.url, "judge", PROMPT), paths.runs() / RUN.id
+    endpoint.spoil = lambda number: b"HTTP/1.0 400 No\r\n\r\n" if number == 2 else None
+    with pytest.raises(ValueError, match="gave no reply"):
+        judge.judge_run(RUN, asked)
+    assert opinions(folder) == [".jsonl"]
+    (part,) = (folder / "judge" / "mmhal").iterdir()
+    part.write_text(part.read_text() + '\n{"asked": "cu')  # the machine was switched off at the next
+    endpoint.spoil = lambda number: b"HTTP/1.0 400 No\r\n\r\n" if number == 4 else None
+    endpoint.reply = {"model": "other", "choices": [{"message": {"content": "Rating: 5"}}]}
+    other = judge.Judge(endpoint.url, "other", PROMPT)
+    with pytest.raises(ValueError, match="gave no reply"):
+        judge.judge_run(RUN, other)
+    assert len(endpoint.sent) == 4 and opinions(folder) == [".jsonl", ".jsonl"], "another judge's opinions were taken"
+    endpoint.reply = {"model": "judge", "choices": [{"message": {"content": "Rating: 4"}}]}
+    kept = json.loads(judge.judge_run(RUN, asked).read_text())
+    assert len(endpoint.sent) == 5 and "What 1?" in endpoint.sent[-1]["messages"][0]["content"]
+    assert [(o["example_id"], o["rating"], o["judge"]) for o in kept["opinions"]] == [("m-0", 2, "judge-2026/07"), ("m-1", 4, "judge")]
+    assert opinions(folder) == [".json", ".jsonl"], "the other judge's stay"
+    assert {o["rating"] for o in json.loads(judge.judge_run(RUN, judge.Judge(endpoint.url, "judge", f"{PROMPT} Rate it.")).read_text())["opinions"]} == {4}
+    assert len(endpoint.sent) == 7
+
+
+def test_an_opinion_of_an_answer_that_was_made_again_is_not_taken(answered: Path, endpoint: Endpoint) -> None:
+    asked = judge.Judge(endpoint.url, "judge", PROMPT)
+    endpoint.spoil = lambda number: b"HTTP/1.0 400 No\r\n\r\n" if number == 2 else None
+    with pytest.raises(ValueError, match="gave no reply"):
+        judge.judge_run(RUN, asked)
+    shutil.rmtree(records.stage_folder(RUN, "evaluate"))
+    answer(list(records.read_examples("mmhal", "test")), "A knife.", "A spoon.")
+    judge.judge_run(RUN, asked)
+    assert [m["messages"][0]["content"].partition("Said: ")[2] for m in endpoint.sent] == ["A pizza and a fork.", "{reference} Rating: 6", "A knife.", "A spoon."]
 
 
 @pytest.mark.parametrize(("url", "prompt", "said"), [("file:///etc/passwd", PROMPT, "begins with http:// or https://"), ("http://x/v1", "Rate {answer}", "has no place for question: {question}, {reference}")])

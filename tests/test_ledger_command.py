@@ -83,3 +83,35 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["trainable"] <= 0.01 * (found["total"] - found["trainable"]) and found["size"] > 1
     assert __main__.main(["ledger", "pocket-mlp", "lorra"]) == 2
     assert __main__.main(["ledger", "pocket-mlp", "lora", "rank=3"]) == 2
+
+
+def test_a_value_is_read_as_in_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Run] = []
+
+    def expected(run: Run, *, tokens: int) -> None:
+        asked.append(run)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(ledger, "expected", expected)
+    assert __main__.main(["ledger", "pocket-mlp", "lora", "lr=1e-3", "size=null", "checkpointing=true"]) == 2
+    assert asked == [Run(method="lora", lr=0.001, checkpointing=True)]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["size=[1"], "axis size is '[1', which is not readable YAML: while parsing a flow sequence"),
+        (["lr=2026-13-45"], "axis lr is '2026-13-45', which is not readable YAML: month must be in 1..12"),
+        (["size=[1]"], "axis size has level [1]; a level is a number, a word or null"),
+        (["dataset=[scenes]"], "axis dataset has level ['scenes']; a level is a number, a word or null"),
+        (["size"], "'size' gives no axis a value; write AXIS=VALUE, such as size=128"),
+        (["size=4", "size=8"], "axis size is given twice, as 4 and in 'size=8': keep one"),
+        (["model=smollm2"], "'model=smollm2' is given beside model pocket-mlp; the model is the first word after ledger and the method the second"),
+        (["method=ia3"], "'method=ia3' is given beside method lora"),
+        (["--tokens", "0"], "--tokens is 0; a whole number of at least 1"),
+    ],
+)
+def test_what_the_command_cannot_read_is_a_sentence(given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["ledger", "pocket-mlp", "lora", *given]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"peftlab ledger: {sentence}") and said.count("\n") == 1

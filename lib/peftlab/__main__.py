@@ -203,12 +203,22 @@ def ledger(args: argparse.Namespace) -> int:
     """Print what a method trains of a model and what it holds in memory, without weights."""
     import json
 
-    import yaml
-
+    from peftlab import grid
     from peftlab.run import Run
 
-    given = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in args.axes)
-    run = Run.from_dict({"model": args.model, "method": args.method, **{name: yaml.safe_load(value) for name, value in given.items()}})
+    given = {"model": args.model, "method": args.method}
+    for pair in args.axes:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r} gives no axis a value; write AXIS=VALUE, such as size=128")
+        if name in ("model", "method"):
+            raise ValueError(f"{pair!r} is given beside {name} {given[name]}; the model is the first word after ledger and the method the second: change it there")
+        if name in given:
+            raise ValueError(f"axis {name} is given twice, as {given[name]!r} and in {pair!r}: keep one")
+        given[name] = grid.level(name, value)
+    if args.tokens < 1:
+        raise ValueError(f"--tokens is {args.tokens}; a whole number of at least 1")
+    run = Run.from_dict(given)
     from peftlab import ledger as room
     from peftlab import tables
 

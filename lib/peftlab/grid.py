@@ -145,6 +145,16 @@ def _run(combination: dict[str, Any]) -> Run:
         raise ValueError(f"{error} (in the combination {shown})") from error
 
 
+def level(axis: str, text: str) -> Any:
+    """The level that `text` gives an axis, read as in a grid's file; raises ValueError in a sentence."""
+    try:
+        found = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"axis {axis} is {text!r}, which is not readable YAML: {' '.join(str(error).split())}") from error
+    _require_level(axis, found)
+    return found
+
+
 def _require_level(axis: Any, level: Any) -> None:
     _require(axis in DEFAULTS, f"{axis!r} is not an axis; the axes are {', '.join(DEFAULTS)} (lib/peftlab/run.py)")
     _require(level is None or isinstance(level, (str, int, float, bool)), f"axis {axis} has level {level!r}; a level is a number, a word or null")

@@ -141,3 +141,20 @@ def test_what_needs_no_conversion_or_is_no_checkpoint_says_so(tmp_path: Path, ca
     assert "llava-1.5-7b needs no conversion: it is read from llava-hf/llava-1.5-7b-hf; the models that do are sharegpt4v-7b" in capsys.readouterr().err
     assert __main__.main(["convert", request.getfixturevalue("card"), str(tmp_path)]) == 2
     assert "holds no *.safetensors and no pytorch_model*.bin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_a_file_of_weights_that_is_empty_or_cut_is_named(pickled: bool, share: float, card: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = stored(Loaded(*llava.tiny(card), llava.TOWERS), tmp_path / "llava", pickled=pickled)
+    file = folder / ("pytorch_model-1.bin" if pickled else "model-1.safetensors")
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    assert __main__.main(["convert", card, str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"peftlab convert: {file} is empty, cut or no file of tensors (") and said.count("\n") == 1
+
+
+def test_files_without_a_tensor_are_no_checkpoint(card: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({}, tmp_path / "model.safetensors")
+    assert __main__.main(["convert", card, str(tmp_path)]) == 2
+    assert f"{tmp_path} holds no tensor in model.safetensors: it is not a checkpoint" in capsys.readouterr().err

@@ -1,9 +1,14 @@
 """LLaVA-1.5 (Liu et al. 2024, https://arxiv.org/abs/2310.03744): CLIP ViT-L/14 at 336 pixels, a two-layer MLP, Vicuna."""
 
+import errno
+import pickle
+import struct
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
@@ -33,6 +38,9 @@ LAYOUT = {
     "lm_head.": "lm_head.",
     "model.": "model.language_model.",
 }
+
+# What reading a broken file of weights may raise: of OSErrors EINVAL, torch's seek before the beginning; others are the machine's.
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, struct.error, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OSError)
 
 
 def load(run: Any) -> Loaded:
@@ -136,7 +144,15 @@ def _read(folder: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{folder} holds no *.safetensors and no pytorch_model*.bin: it is not a checkpoint")
     tensors = dict[str, torch.Tensor]()
     for file in safe or pickled:
-        tensors |= load_file(file) if safe else torch.load(file, weights_only=True, map_location="cpu")
+        try:
+            tensors |= load_file(file) if safe else torch.load(file, weights_only=True, map_location="cpu")
+        except UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            why = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
+            raise ValueError(f"{file} is empty, cut or no file of tensors ({why}): download it again") from error
+    if not tensors:
+        raise ValueError(f"{folder} holds no tensor in {', '.join(file.name for file in safe or pickled)}: it is not a checkpoint")
     return tensors
 
 
