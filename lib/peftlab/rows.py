@@ -78,7 +78,11 @@ def _parquet(file: Path, remarks: Remarks) -> Iterator[Row]:
     import datasets as hub
 
     hub.disable_progress_bars()
-    yield from _undecoded(hub.Dataset.from_parquet(str(file), cache_dir=str(paths.cache() / "datasets")))
+    try:
+        table = hub.Dataset.from_parquet(str(file), cache_dir=str(paths.cache() / "datasets"))
+    except Exception as error:  # whatever a reader raises, it is of a broken file
+        raise ValueError(f"{file} is no readable Parquet: {_cause(error)}") from error
+    yield from _undecoded(table)
 
 
 def _saved(folder: Path, remarks: Remarks) -> Iterator[Row]:
@@ -87,11 +91,18 @@ def _saved(folder: Path, remarks: Remarks) -> Iterator[Row]:
 
     try:
         saved = hub.load_from_disk(str(folder))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} was not saved by datasets: {error}") from error
+    except Exception as error:  # as above; a folder of another kind too
+        raise ValueError(f"{folder} was not saved by datasets, or is broken: {_cause(error)}") from error
     for split, table in saved.items() if isinstance(saved, dict) else (("", saved),):
         for row in _undecoded(table):
             yield {**row, "split": row.get("split") or split} if split else row
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong at the bottom of a chain of errors, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _undecoded(table: Any) -> Any:

@@ -383,7 +383,7 @@ def test_archives_are_not_opened(folder: Path) -> None:
     [
         ("talk.json", "{}", "talk.json is no list of conversations"), ("talk.json", "[" * 100_000, "talk.json is not readable JSON"), ("rows.csv", 'image\n"open', "rows.csv is not a readable CSV"),
         ("rows.jsonl", b"\xff\xfe", "rows.jsonl is not UTF-8"), ("rows.xlsx", "", "rows.xlsx is no table: .csv, .jsonl, .parquet, .json"), ("../shelves.yaml", None, "leads out of the folder"),
-        ("none.csv", None, "there is no table"),
+        ("none.csv", None, "there is no table"), ("rows.parquet", b"PAR1 cut", "rows.parquet is no readable Parquet: Parquet magic bytes not found"), ("rows.parquet", "", "rows.parquet is no readable Parquet"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_read_says_why(folder: Path, table: str, content: str | bytes | None, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -393,6 +393,13 @@ def test_a_table_that_cannot_be_read_says_why(folder: Path, table: str, content:
     assert __main__.main(["check", "shelves"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("peftlab check: ") and sentence in said and said.count("\n") == 1
+
+
+def test_a_saved_folder_that_is_broken_is_named(folder: Path) -> None:
+    card(CARD.replace("questions.csv", forms()["saved"](folder, [row(i) for i in range(30)])))
+    (folder / "saved" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="saved was not saved by datasets, or is broken: Expecting property name"):
+        own.check("shelves")
 
 
 # ---------------------------------------------------------------- the card

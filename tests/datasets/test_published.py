@@ -312,6 +312,18 @@ def test_all_captions_of_a_picture_are_its_references_in_their_order(files: Path
     assert len(asked) > 3 and asked <= set(published.DESCRIBE)
 
 
+def test_a_copy_that_is_cut_is_named(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    (cut, *_) = (paths.hub() / "derek-thomas/ScienceQA").rglob("test-*.parquet")
+    cut.write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match="ScienceQA/data/test-.*is no readable Parquet, as one is that was cut or stands for a large file: copy it again"):
+        list(datasets.load("scienceqa", "test"))
+    (released,) = (paths.hub() / "vizwiz").rglob("train.json")
+    released.write_text(released.read_text()[:100])
+    with pytest.raises(ValueError, match="vizwiz/Annotations/train.json is no readable JSON, so that it is cut or broken: copy it again"):
+        list(datasets.load("vizwiz", "train"))
+
+
 def test_questions_without_a_picture_are_left_out(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
     assert len(list(datasets.load("scienceqa", "test"))) == 8

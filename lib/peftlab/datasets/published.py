@@ -239,6 +239,7 @@ def _bytes(image: Row | None) -> bytes | None:
 def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
     import datasets as hub
     import httpx2  # the client of huggingface_hub
+    import pyarrow as pa
 
     hub.disable_progress_bars()
     here = sorted(str(file) for file in folder.glob(pattern))
@@ -246,6 +247,8 @@ def _parquet(folder: Path, repository: str, revision: str, pattern: str) -> Any:
         commit = None if here else _commit(repository, revision)
         table = hub.load_dataset("parquet", data_files=here or f"hf://datasets/{repository}@{commit}/{pattern}", split="train", cache_dir=str(paths.cache() / "datasets"))
         READ[repository] = commit or READ.get(repository)
+    except (pa.ArrowInvalid, hub.exceptions.DatasetGenerationError) as error:
+        raise ValueError(f"a file of {', '.join(here) or repository} is no readable Parquet, as one is that was cut or stands for a large file: copy it again ({error})") from error
     except (OSError, httpx2.HTTPError) as error:  # without a network it raises its own
         where = f"{repository} at revision {revision}"
         raise FileNotFoundError(f"{pattern} of {where} is neither in {folder} nor to be had from the hub ({error}): put a copy of the repository there") from error
@@ -278,12 +281,19 @@ def _released(folder: Path, part: Part) -> Table:
     if not found:
         raise FileNotFoundError(f"there is no {folder / part.files}: unpack the authors' release so that it is there, the hub does not hold this part")
     if found[0].name == "data.json":
-        rows = [{**json.loads(file.read_text(encoding="utf-8")), "folder": file.parent.name} for file in found]
+        rows = [{**_json(file), "folder": file.parent.name} for file in found]
         return Table(rows, lambda number: (found[number].parent / "image.png").read_bytes())
-    listed = json.loads(found[0].read_text(encoding="utf-8"))
+    listed = _json(found[0])
     pictures = folder / (part.images or found[0].stem)
     rows = [row | {"name": row["image"] if "image" in row else row["image_src"].rpartition("/")[2]} for row in listed]
     return Table(rows, lambda number: paths.inside(pictures, rows[number]["name"]).read_bytes())
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no readable JSON, so that it is cut or broken: copy it again ({error})") from error
 
 
 # ---------------------------------------------------------------- what COCO's pictures hold
