@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,17 +38,34 @@ def run(method: str, steps: int = 3, **axes: object) -> Run:
 @pytest.fixture(scope="module")
 def nodes(eventually: Callable[..., bool]) -> Iterator[Any]:
     """A cluster whose head does no work, and two nodes of a core each; nothing of it is left."""
-    from ray.cluster_utils import Cluster
-
     os.environ["RAY_worker_niceness"] = "0"  # Ray's own 15 starves beside whatever else these cores do
     others = left()
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=1, include_dashboard=False)
-    made.wait_for_nodes()
+    made = started(others)
     yield made
     made.shutdown()
     assert eventually(lambda: set(left()) <= set(others), seconds=30), f"processes of the cluster are left: {left()}"
+
+
+def started(others: Sequence[psutil.Process], tries: int = 3) -> Any:
+    """Such a cluster, tried a few times: Ray waits half a minute for a node to start, which on busy cores is not always enough."""
+    from ray.cluster_utils import Cluster
+
+    for more in reversed(range(tries)):
+        made = Cluster()
+        try:
+            for cores in (0, 1, 1):
+                made.add_node(num_cpus=cores, include_dashboard=False)
+            made.wait_for_nodes()
+            return made
+        except Exception:
+            with contextlib.suppress(Exception):
+                made.shutdown()
+            for process in set(left()) - set(others):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if not more:
+                raise
+    raise AssertionError("no try was made")
 
 
 def left() -> list[psutil.Process]:
