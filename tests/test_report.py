@@ -391,6 +391,17 @@ def test_above_chance_is_by_the_interval() -> None:
     assert "none of the 1 model tuned on Scenes is above chance (25.5\u00a0%)." in findings.above_chance({"main_results": {"scores": scores[::2], "baselines": chance}})[0]
 
 
+def test_sets_on_which_no_model_is_above_chance_are_named_by_the_interval() -> None:
+    scores = [row(method=m, dataset=d, mean=30.0, low=low, high=35.0, group="unseen") for d, low in (("scenes", 24.0), ("facts", 26.0)) for m in ("lora", "ia3")]
+    chance = [row(baseline="chance", dataset=d, mean=25.5, low=None, high=None) for d in ("scenes", "facts")]
+    weighed = [row(dataset=d, difference=0.1, verdict=v) for d, v in (("scenes", "not distinguishable"), ("facts", "higher"))]
+    facts = {"main_results": {"scores": scores, "baselines": chance, "likeliest": weighed, "averages": []}}
+    said = findings.across(facts)
+    assert said[0].startswith("On one of 2 unseen data sets there is something learned, the most by LoRA (connector frozen): 30.0") and "Scenes" not in said[0]
+    assert said[1] == "On Scenes (25.5\u00a0%) no tuned model is above chance."
+    assert said[2] == "By the likeliest choice, where form counts for nothing, no tuned model differs from the base on Scenes." and len(said) == 3
+
+
 def test_what_is_likeliest_is_said_with_its_control() -> None:
     base = row(method="none", mean=27.1, low=23.7, high=30.5, n=1000, metric="likeliest", difference=None, control=None)
     tuned = row(mean=26.9, metric="likeliest", difference=-0.2, verdict="not distinguishable", control=2.5, control_low=0.2, control_high=4.8, control_verdict="higher")

@@ -181,3 +181,15 @@ def test_a_control_stands_with_what_was_gained_without_sight() -> None:
     table = tables.control_table(pd.DataFrame(rows))
     assert table.head[-2:] == (Cell("Gain", "over the base"), "Verdict") and table.rules == frozenset({2})
     assert [row[-2] for row in table.rows] == [Cell("17.0", "12.0 without sight")] * 2 + [Cell("–")] and table.rows[0][3:5] == ("+5.0", "[1.0,\u00a09.0]")
+
+
+def test_of_many_data_sets_the_highest_share_of_unparsed_answers_stands(study: Path) -> None:
+    scores = estimates.scores(collected.read_results("smoke").predictions)
+    first = scores[scores["dataset"] == "scenes"]
+    sets = ("scenes", "facts", "titles", "photos")
+    many = pd.concat([first.assign(dataset=name, n=100, unparsed=float(10 * i)) for i, name in enumerate(sets)], ignore_index=True)
+    none = pd.DataFrame(columns=["method", "connector", "group", "datasets", "baseline", "dataset"])
+    table = tables.main_table(many, none, none)
+    assert table.head[-1] == Cell("Unparsed", "the most, %") and {row[-1] for row in table.rows} == {Cell("30.0", "Photos")}
+    few = tables.main_table(many[many["dataset"] != "photos"], none, none)
+    assert few.head[-1] == Cell("Unparsed", "by data set, %") and few.rows[0][-1] == "0.0 / 10.0 / 20.0"

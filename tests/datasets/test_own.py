@@ -161,9 +161,10 @@ def test_columns_may_be_called_otherwise(folder: Path) -> None:
 def test_what_the_card_calls_ours_wins_over_a_column_of_that_name(folder: Path) -> None:
     import datasets as hub
 
-    write_csv(folder / "questions.csv", [row(i, answer="a long text", short=("cat", "dog")[i % 2]) for i in range(30)], (*HEADER, "short"))
-    card(CARD + "columns: {answer: short}\n")
-    assert {e.answers for e in loaded("train")} == {("cat",), ("dog",)}
+    for header in ((*HEADER, "short"), ("short", *HEADER)):
+        write_csv(folder / "questions.csv", [row(i, answer="a long text", short=("cat", "dog")[i % 2]) for i in range(30)], header)
+        card(CARD + "columns: {answer: short}\n")
+        assert {e.answers for e in loaded("train")} == {("cat",), ("dog",)}, header
     parts = ["train"] * 20 + ["validation"] * 4 + ["test"] * 6
     hub.Dataset.from_list([{"image": f"{i}.png", "question": "Which?", "answer": "cat", "part": part} for i, part in enumerate(parts)]).save_to_disk(str(folder / "saved"))
     card(CARD.replace("questions.csv", "saved") + "columns: {split: part}\n")
