@@ -306,7 +306,7 @@ def test_many_controls_of_a_data_set_are_told_together() -> None:
 
 def test_sight_is_told_over_all_data_sets_and_by_choices() -> None:
     controls = [*controlled({"lora": "higher", "ia3": "higher"}), *controlled({"lora": "higher", "ia3": "lower"}, dataset="facts"), *controlled({"lora": "lower"}, dataset="titles")]
-    weighed = [row(control=1.0, control_verdict="not distinguishable"), row(method="none", control=None)]
+    weighed = [row(control=1.0, control_low=-2.0, control_high=4.0, control_verdict="not distinguishable"), row(method="none", control=None)]
     main = {"to_shuffled": controls, "likeliest": weighed, "scores": [row()]}
     said = findings.sight({"main_results": main})
     assert said == [

@@ -457,14 +457,8 @@ def averages_to_base(predictions: Predictions) -> pd.DataFrame:
 
 
 def averages_to_best(predictions: Predictions) -> pd.DataFrame:
-    """Like `to_best`, over the seen and the unseen data sets: every other tuned model against the one with the highest mean of them, where there are several."""
-    found = [(names, cell) for names, cell in _groups(cells(predictions)) if names["method"] != "none" and names["datasets"] > 1]
-    best: dict[tuple[str, str], int] = {}
-    for i, (names, cell) in enumerate(found):
-        key = (names["model"], names["group"])
-        if key not in best or _mean(cell, "tested_on").mean > _mean(found[best[key]][1], "tested_on").mean:
-            best[key] = i
-    return _differences((names, cell, found[place][1]) for i, (names, cell) in enumerate(found) if i != (place := best[names["model"], names["group"]]))
+    """Like `to_best`, over the seen and the unseen data sets, where there are several."""
+    return _to_the_best([((n["model"], n["group"]), n, cell) for n, cell in _groups(cells(predictions)) if n["method"] != "none" and n["datasets"] > 1])
 
 
 def to_shuffled(predictions: Predictions) -> pd.DataFrame:
@@ -502,13 +496,17 @@ def to_full_precision(predictions: Predictions) -> pd.DataFrame:
 
 def to_best(predictions: Predictions) -> pd.DataFrame:
     """Paired differences, on each data set, of every other tuned model to the one with the best mean, the highest unless its metric is better low."""
-    found = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
-    best: dict[tuple[str, str], tuple[str, str, str, str]] = {}
-    for key, cell in found.items():
-        place = (key[0], key[3])
-        if place not in best or _sign(cell) * (cell["value"].mean() - found[best[place]]["value"].mean()) > 0:
-            best[place] = key
-    return _differences((_named(key), cell, found[best[key[0], key[3]]]) for key, cell in found.items() if key != best[key[0], key[3]])
+    return _to_the_best([((key[0], key[3]), _named(key), cell) for key, cell in cells(predictions).items() if key[1] != "none"])
+
+
+def _to_the_best(found: Sequence[tuple[Hashable, dict[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+    """Of cells with the place where they compete and their names: the differences of all others to the best of their place, each data set weighing the same."""
+    best: dict[Hashable, tuple[float, pd.DataFrame]] = {}
+    for place, _, cell in found:
+        mean = _sign(cell) * float(cell.groupby("tested_on", observed=True)["value"].mean().mean())
+        if place not in best or mean > best[place][0]:
+            best[place] = mean, cell
+    return _differences((names, cell, best[place][1]) for place, names, cell in found if cell is not best[place][1])
 
 
 def _sign(cell: pd.DataFrame) -> int:

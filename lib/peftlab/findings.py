@@ -301,11 +301,22 @@ def _control(r: Row) -> str:
 def sight(facts: Facts) -> list[str]:
     """Over several data sets: on which the right pictures gave every method with a control more than shuffled ones, some, or none; and so by the likeliest choice."""
     main = facts["main_results"]
-    chosen = [{**r, "verdict": r["control_verdict"]} for r in main["likeliest"] if r["control"] is not None]
-    states = {_state(r) for r in main["to_shuffled"]} - {None}
-    which = f", all with the connector {states.pop()}" if len(states) == 1 and len({_state(r) for r in main["scores"]} - {None}) > 1 else ""
+    chosen = [_to_control(r) for r in main["likeliest"] if r["control"] is not None]
+    state = controlled_at(main["to_shuffled"], main["scores"])
+    which = f", all with the connector {state}" if state else ""
     told = ((main["to_shuffled"], f"Of the models that have a control with shuffled pictures{which}"), (chosen, "By the likeliest choice, where form counts for nothing, of these"))
     return [f"{start}, {where}." for rows, start in told if (where := _above_controls(rows))]
+
+
+def controlled_at(controls: Iterable[Row], scored: Iterable[Row]) -> str | None:
+    """The one state of the connector that all controls were tuned with, where the study has several."""
+    had, all_ = ({_state(r) for r in rows} - {None} for rows in (controls, scored))
+    return had.pop() if len(had) == 1 and len(all_) > 1 else None
+
+
+def _to_control(row: Row) -> Row:
+    """A row of `estimates.likeliest` as the difference to its control."""
+    return {**row, **_changed(row, "control"), "verdict": row["control_verdict"]}
 
 
 def _above_controls(rows: Iterable[Row]) -> str:
@@ -339,7 +350,7 @@ def by_choice(facts: Facts, *, only: str, of: Container[tuple[str, str]] | None 
     verdicts = {"higher": "above its control with shuffled pictures", "lower": "below its control with shuffled pictures", SURE: "not distinguishable from its control with shuffled pictures"}
     rows = [r for r in facts["main_results"]["likeliest"] if r["dataset"] == only and r["control"] is not None and (of is None or (r["method"], r["connector"]) in of)]
     if len(rows) > APART:
-        rows = [{**_changed(r, "control"), "method": r["method"], "connector": r["connector"], "dataset": only, "verdict": r["control_verdict"]} for r in rows]
+        rows = [_to_control(r) for r in rows]
         return [_split(rows, _counted(rows), f"By the likeliest choice, of {many(len(rows), 'model', 'models')} with such a control", "the same tuned with shuffled pictures") + _range(rows)]
     return [f"By the likeliest choice {arm(r)} is {verdicts[r['control_verdict']]}, {_points(_changed(r, 'control'))}." for r in rows]
 
@@ -417,6 +428,8 @@ def _moved(row: Row) -> str:
 def connector(facts: Facts) -> list[str]:
     """Over several data sets: on which tuning the connector as well made methods better, and on which worse."""
     main, parts = facts["main_results"], []
+    if not main["to_frozen"]:
+        return []
     for word in ("higher", "lower"):
         found = [(rows, won) for rows in _by_set(main["to_frozen"]) if (won := [r for r in rows if r["verdict"] == word])]
         each = []
@@ -424,8 +437,6 @@ def connector(facts: Facts) -> list[str]:
             some = f"{number(len(won), 0)} of {number(len(rows), 0)}, {listed(style.label('method', r['method']) for r in won)}"
             each.append(f"{_place(rows[0])} ({f'all {number(len(rows), 0)}' if len(won) == len(rows) else some})")
         parts += [f"{word} on {listed(each)}"] if each else []
-    if not main["to_frozen"]:
-        return []
     return [f"With the connector tuned as well, methods are {'; '.join(parts)}." if parts else "No method is distinguishable, on any data set, from the same with the connector tuned as well."]
 
 
@@ -681,12 +692,17 @@ def unfit(facts: Facts) -> list[str]:
     return said
 
 
+def beside_others(design: dict[str, Any]) -> bool:
+    """Whether each run had a part of the machine's cores, so that others ran beside it."""
+    return bool(design.get("threads")) and max(design["threads"]) < min(design["cores"])
+
+
 @_by_model
 def cost(facts: Facts) -> list[str]:
     """The least and the most: parameters, disk, memory, seconds; per machine."""
     said = []
-    rows, design = [r for r in facts["cost"]["costs"] if r["quantisation"] == "none"], facts.get("main_results", {}).get("design", {})
-    shared = bool(design.get("threads")) and max(design["threads"]) < min(design["cores"])  # then whose is shorter is told by what ran beside it
+    rows = [r for r in facts["cost"]["costs"] if r["quantisation"] == "none"]
+    shared = beside_others(facts.get("main_results", {}).get("design", {}))  # then whose is shorter is told by what ran beside it
     for machine in dict.fromkeys((r["device"], r["processor"]) for r in rows):
         mine = [r for r in rows if (r["device"], r["processor"]) == machine]
         least, most = (choose(mine, key=lambda r: r["trainable"]) for choose in (min, max))

@@ -103,16 +103,12 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-class _NoBrightness(ValueError):
-    """Pixels of which nothing says what is white."""
-
-
 def _coloured(image: Image.Image) -> Image.Image:
     """As RGB, of which PIL's own conversion makes a white sheet of sixteen bits and a black one of what is transparent."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise _NoBrightness(f"its pixels are {'whole' if image.mode == 'I' else 'fractional'} numbers of 32 bits: save it with 8 or 16 bits a channel")
+        raise ValueError(f"its pixels are {'whole' if image.mode == 'I' else 'fractional'} numbers of 32 bits: save it with 8 or 16 bits a channel")
     elif image.has_transparency_data:
         above = image.convert("RGBA")
         image = Image.new("RGB", above.size, "white")
@@ -132,9 +128,7 @@ def decoded(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         pixels = image.width * image.height
-        upright = _coloured(ImageOps.exif_transpose(image)) if pixels <= LARGEST else None
-    except _NoBrightness as error:
-        raise ValueError(str(error)) from error
+        upright = ImageOps.exif_transpose(image) if pixels <= LARGEST else None
     except Image.DecompressionBombError as error:
         raise ValueError(f"it is too large: {error}") from error
     except Image.UnidentifiedImageError as error:
@@ -143,7 +137,7 @@ def decoded(data: bytes) -> Image.Image:
         raise ValueError(f"it is cut short or broken: {error}") from error
     if upright is None:
         raise ValueError(f"it is too large: {image.width} x {image.height} pixels, of which at most {LARGEST:,} are read")
-    return upright
+    return _coloured(upright)
 
 
 def is_prepared(dataset: str) -> bool:

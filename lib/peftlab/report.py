@@ -259,14 +259,13 @@ def words(facts: Facts) -> dict[str, str]:
     full = "full fine-tuning and with " if any(r["method"] == "full" for r in scored) else ""
     probed = {r["tested_on"] for r in facts.get("hallucination", {}).get("invented", [])}
     seeded = len(design["seeds"]) > 1
-    shared = design["threads"] and max(design["threads"]) < min(design["cores"])
     counted = number(design["runs"], 0)
     return {
         "line": f"{f'{counted} fine-tuning runs · ' if design['runs'] else ''}{number(design['answers'], 0)} answers · begun {str(origins['started'])[:10]}",
         "parameters": f"Of its parameters {parameters}." if any(design["parameters"].values()) else "",
         "against": f"{full}the untouched model",
         "states": " or ".join(states) or "frozen",
-        "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if shared else "each run had all cores",
+        "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if findings.beside_others(design) else "each run had all cores",
         "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
         "connectors": " ".join(f"{style.label('model', name)}: {CONNECTORS[name]}." for name in design["pocket"] if name in CONNECTORS),
         "others": f"Models of others, as they are published: {findings.listed(m['label'] + ' (' + m['source'] + ')' for m in design['models'] if m['model'] in design['others'])}.",
@@ -294,8 +293,8 @@ WHOLE = {  # of methods that train what others leave as it is
 
 def _controlled(controls: list[dict[str, Any]], scored: list[dict[str, Any]]) -> str:
     """What of the controls with shuffled pictures a reader must know: the state of the connector they were tuned with, and their seeds."""
-    states = {r["connector"] for r in controls}
-    only = f" The control was tuned with the connector {next(iter(states))} only." if len(states) == 1 and len({r["connector"] for r in scored if r["method"] not in ("none", "connector")}) > 1 else ""
+    state = findings.controlled_at(controls, scored)
+    only = f" The control was tuned with the connector {state} only." if state else ""
     several = {(r["method"], r["connector"]) for r in controls} & {(r["method"], r["connector"]) for r in scored if r["seeds"] > 1}
     return only + (" Where it was run with one seed and its method with several, it is taken to vary between seeds as its method does." if several else "")
 
