@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,9 @@ from nbclient import NotebookClient
 from peftlab import kernels
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+
+
+FEW = ("ipykernel.kernelapp", "ipykernel.ipkernel")  # for tests of processes alone: no seconds of other imports
 
 
 def ran(*sources: str) -> list[str]:
@@ -73,7 +78,7 @@ def test_a_kernel_that_is_killed_is_dead_with_its_signal() -> None:
 
 
 def test_kernels_die_with_their_server(eventually: Callable[..., bool]) -> None:
-    parent = kernels.ForkServer()
+    parent = kernels.ForkServer(FEW)
     pid = parent.ask(fork=["-f", str(parent.folder / "alone.json")], environment=dict(os.environ), cwd="/")
     assert not gone(pid)
     parent.process.kill()
@@ -97,7 +102,7 @@ def test_the_answer_to_an_interrupted_request_is_not_taken_for_that_of_the_next(
     def interrupt() -> str:
         raise KeyboardInterrupt
 
-    parent = kernels.ForkServer()
+    parent = kernels.ForkServer(FEW)
     try:
         usual = parent._stream
         parent._stream = SimpleNamespace(write=usual.write, flush=usual.flush, readline=interrupt)
@@ -119,6 +124,19 @@ def test_no_kernel_outlives_a_sigkill_of_the_executor(eventually: Callable[..., 
     assert eventually(lambda: gone(int(kernel))), "the kernel outlives the executor"
     assert eventually(lambda: gone(int(server))), "the fork server outlives the executor"
     assert not Path(folder).exists()
+
+
+def test_nothing_is_left_of_kernels_that_are_forked_and_write_as_their_server_ends() -> None:
+    parent, pids = kernels.ForkServer(FEW), []
+    for wait in [0.02] * 20 + [0] * 4:  # it ends between a kernel's files, before its first one, before it leads a group of its own
+        file = parent.folder / f"{len(pids)}.json"
+        pids.append(parent.ask(fork=["-f", str(file), "--transport=ipc"], environment=dict(os.environ), cwd="/"))
+        time.sleep(wait)
+    parent._socket.shutdown(socket.SHUT_RDWR)  # what the executor's death does
+    assert parent.process.wait(20) == 0
+    assert all(gone(pid) for pid in pids)
+    assert not parent.folder.exists()
+    parent.close()
 
 
 def test_only_python_kernels_are_forked() -> None:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,14 @@ START = "import runpy, sys; del sys.path[0], sys.argv[0]; runpy.run_path(sys.arg
 class ForkServer:
     """The executor's end of a fork server: one process, one socket, and the folder of its kernels' connection files."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: Iterable[str] | None = None) -> None:
+        """Start it; it imports the modules named in `imports`, or what `preload` says."""
         self.folder = Path(tempfile.mkdtemp(prefix="peftlab-", dir=_short_temporary_folder()))
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # read when matplotlib is imported
         with (self.folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", START, __file__, str(theirs.fileno()), str(self.folder)],
+                [sys.executable, "-c", START, __file__, str(theirs.fileno()), str(self.folder), *(preload() if imports is None else imports)],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
         theirs.close()
@@ -226,7 +227,7 @@ def warm_up() -> None:
 
 
 def preload() -> tuple[str, ...]:
-    """What the fork server imports: little where there is a GPU, since `import peft` makes bitsandbytes ask CUDA."""
+    """What a fork server imports: little where there is a GPU, since `import peft` makes bitsandbytes ask CUDA."""
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(Path("/dev").glob("nvidia[0-9]*"))
     return PRELOAD_GPU if gpu else PRELOAD
 
@@ -240,9 +241,9 @@ def _short_temporary_folder() -> str:
 # ---------------------------------------------------------------- in the fork server's process
 
 
-def _serve(connection: socket.socket, folder: Path) -> None:
+def _serve(connection: socket.socket, folder: Path, imports: Iterable[str]) -> None:
     """Import, then answer requests until the other end closes; kill what is left, remove the folder."""
-    for name in preload():
+    for name in imports:
         with contextlib.suppress(ImportError):  # a smaller installation only starts slower
             importlib.import_module(name)
     import gc
@@ -271,8 +272,11 @@ def _serve(connection: socket.socket, folder: Path) -> None:
                     answer["value"] = ended[pid] = os.waitstatus_to_exitcode(status)
         connection.sendall((json.dumps({**answer, "number": request["number"]}) + "\n").encode())
     for pid in running:
+        os.kill(pid, signal.SIGKILL)  # itself first: it may not lead a group yet
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
+    for pid in running:
+        os.waitpid(pid, 0)  # until it is dead, a kernel that starts writes into the folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -329,4 +333,4 @@ def _fresh_state() -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+    _serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:])
