@@ -139,6 +139,10 @@ def write_study(name: str = "smoke", sets: tuple[str, ...] = STUDY_SETS) -> Path
         "stages": len(runs) * 3, "seconds": 4321.0, "started": "2026-11-22T05:00:00+00:00",
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(origins))
+    asked = pd.concat(answers).query("stage == 'evaluate'").drop_duplicates(["tested_on", "example_id"])
+    ways = {"majority": asked["template"].map({"count": "two", "kind": "bird"}), "question_only": ["three" if i % 3 else "no such thing" for i in range(len(asked))]}
+    guesses = [asked[["tested_on", "example_id"]].assign(baseline=name, response=said) for name, said in ways.items()]
+    pd.concat(guesses).to_parquet(folder / "blind.parquet", index=False)
     return folder
 
 

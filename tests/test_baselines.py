@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from peftlab import baselines
+from peftlab import baselines, records
 from peftlab.records import Example
 
 POOL = [
@@ -20,6 +20,15 @@ def test_what_the_words_give_away_is_found() -> None:
 def test_only_the_most_frequent_answers_are_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST", 2)
     assert baselines.question_only([*POOL, *POOL[:2] * 5], POOL[2:3]) != ["red"] and baselines.question_only([*POOL, *POOL[2:3]], POOL[2:3]) == ["red"]
+
+
+def test_the_most_frequent_answer_is_that_of_the_kind_of_question() -> None:
+    pool = [records.Words("a", "Q?", answers, template) for template, answers in (("kind", ("dog", "hound")), ("kind", ("hound",)), ("count", ("two",)), ("count", ("two",)), ("count", ("two", "hound")))]
+    asked = [records.Words("b", "Q?", ("cow",), template) for template in ("kind", "count", "not taught")]
+    assert baselines.most_frequent(pool, asked) == ["hound", "two", "hound"], "all that is accepted counts; of as many the first in the alphabet; of what was not taught that of all"
+    assert baselines.most_frequent(pool[::-1], asked) == baselines.most_frequent(pool, asked)
+    with pytest.raises(ValueError, match="no question"):
+        baselines.most_frequent([], asked)
 
 
 def test_a_pool_of_one_answer_is_refused() -> None:

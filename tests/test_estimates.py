@@ -17,6 +17,11 @@ def answers(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.Da
     return plain(collected.read_results("smoke").predictions)
 
 
+@pytest.fixture
+def guesses(study: Path) -> pd.DataFrame:
+    return collected.read_results("smoke").guesses
+
+
 def test_scores_are_the_plain_means_of_the_right_rows(answers: pd.DataFrame) -> None:
     frame = estimates.scores(answers)
     assert len(frame) == 2 * 12 and list(frame["dataset"].unique()) == ["scenes", "icons_choice"]
@@ -29,10 +34,10 @@ def test_scores_are_the_plain_means_of_the_right_rows(answers: pd.DataFrame) -> 
     assert dict(frame[["dataset", "group"]].drop_duplicates().to_numpy()) == {"scenes": "seen", "icons_choice": "unseen"}
 
 
-def test_row_order_changes_nothing(answers: pd.DataFrame) -> None:
+def test_row_order_changes_nothing(answers: pd.DataFrame, guesses: pd.DataFrame) -> None:
     shuffled = answers.sample(frac=1, random_state=1)
     pd.testing.assert_frame_equal(estimates.scores(shuffled), estimates.scores(answers))
-    pd.testing.assert_frame_equal(estimates.baselines(shuffled), estimates.baselines(answers))
+    pd.testing.assert_frame_equal(estimates.baselines(shuffled, guesses=guesses.sample(frac=1, random_state=2)), estimates.baselines(answers, guesses=guesses))
 
 
 def test_seeds_are_averaged_by_question(answers: pd.DataFrame) -> None:
@@ -129,14 +134,33 @@ def test_averages_weigh_sets_and_need_them_all(answers: pd.DataFrame) -> None:
     assert "ia3" not in estimates.averages(lacking).query("group == 'seen'")["method"].tolist()
 
 
-def test_baselines(answers: pd.DataFrame) -> None:
-    frame = estimates.baselines(answers).set_index(["baseline", "dataset"])
-    assert set(frame.index.get_level_values(0)) == {"blank", "shuffled", "majority", "chance"}
+def test_baselines(answers: pd.DataFrame, guesses: pd.DataFrame) -> None:
+    frame = estimates.baselines(answers, guesses=guesses).set_index(["baseline", "dataset"])
+    assert list(frame.index.get_level_values(0).unique()) == ["blank", "shuffled", "majority", "question_only", "chance"]
+    assert set(estimates.baselines(answers)["baseline"]) == {"blank", "shuffled", "chance"}
     chance = frame.loc[("chance", "scenes")]
     assert chance["mean"] == pytest.approx((100 / 3 + 100 / 4) / 2) and pd.isna(chance["low"])
     cell = answers.query("stage == 'evaluate' and dataset == 'scenes' and method == 'none' and test_pictures == 'true'")
-    best = sum(part["answers"].map(lambda a: a[0]).value_counts().iloc[0] for _, part in cell.groupby("template"))
-    assert frame.loc[("majority", "scenes"), "mean"] == pytest.approx(100 * best / len(cell))
+    truth = cell["answers"].map(lambda a: a[0])
+    assert frame.loc[("majority", "scenes"), "mean"] == pytest.approx(100 * (truth == cell["template"].map({"count": "two", "kind": "bird"})).mean())
+    said = guesses.query("tested_on == 'scenes' and baseline == 'question_only'").set_index("example_id")["response"]
+    right = truth.to_numpy() == said[cell["example_id"]].to_numpy()
+    assert frame.loc[("question_only", "scenes"), "mean"] == pytest.approx(100 * right.mean()) and 0 < right.mean() < 1 and frame.loc[("question_only", "scenes"), "unparsed"] >= 20
+    apart = frame.query("baseline == 'question_only'")
+    assert apart["low"].lt(apart["mean"]).all() and apart["high"].gt(apart["mean"]).all()
+
+
+def test_the_averages_of_baselines_are_over_the_sets_that_those_of_models_are_over(answers: pd.DataFrame, guesses: pd.DataFrame) -> None:
+    rows = pd.concat([answers, answers[answers["dataset"] == "scenes"].assign(dataset="facts", tested_on="facts")])
+    guesses = pd.concat([guesses, guesses[guesses["tested_on"] == "scenes"].assign(tested_on="facts", response="two")])
+    one = estimates.baselines(rows, guesses=guesses).set_index(["dataset", "baseline"])["mean"]
+    frame = estimates.baseline_averages(rows, guesses=guesses).set_index(["group", "baseline"])
+    for name in ("blank", "shuffled", "majority", "question_only", "chance"):
+        assert frame.loc[("seen", name), "mean"] == pytest.approx((one["scenes", name] + one["facts", name]) / 2) and frame.loc[("seen", name), "datasets"] == 2
+        assert frame.loc[("unseen", name), "mean"] == pytest.approx(one["icons_choice", name])
+    assert pd.isna(frame.loc[("seen", "chance"), "low"]) and frame.loc[("seen", "majority"), "low"] < frame.loc[("seen", "majority"), "mean"]
+    captioned = rows.assign(metric=rows["metric"].where(rows["tested_on"] != "facts", "cider"))
+    assert set(estimates.baseline_averages(captioned, guesses=guesses)["datasets"]) == {1}, "no average holds CIDEr"
 
 
 def test_hallucination_has_the_base_once_and_always_yes(answers: pd.DataFrame) -> None:
@@ -186,14 +210,15 @@ def test_definitions_and_data_come_from_what_ran(answers: pd.DataFrame, study: P
     assert sets.loc["scenes", ["asked", "pictures", "assets", "group"]].tolist() == [60, 30, 17, "seen"]
 
 
-def test_the_base_against_what_needs_no_sight(answers: pd.DataFrame) -> None:
-    frame = estimates.to_blind(answers).set_index(["dataset", "baseline"])
-    assert set(frame.index) == {(d, b) for d in ("scenes", "icons_choice") for b in ("blank", "shuffled", "majority")}
-    means = estimates.scores(answers).query("method == 'none'").set_index("dataset")["mean"]
-    blind = estimates.baselines(answers).set_index(["dataset", "baseline"])["mean"]
-    for dataset, baseline in frame.index:
-        row = frame.loc[dataset, baseline]
-        assert row["mean"] == pytest.approx(means[dataset] - blind[dataset, baseline])
+def test_models_against_what_needs_no_sight(answers: pd.DataFrame, guesses: pd.DataFrame) -> None:
+    frame = estimates.to_blind(answers, guesses=guesses).set_index(["method", "connector", "dataset", "baseline"])
+    means = estimates.scores(answers).set_index(["method", "connector", "dataset"])["mean"]
+    blind = estimates.baselines(answers, guesses=guesses).set_index(["dataset", "baseline"])["mean"]
+    said = {(*arm, b) for arm in means.index for b in ("majority", "question_only")}
+    assert set(frame.index) == said | {("none", "frozen", d, b) for d in ("scenes", "icons_choice") for b in ("blank", "shuffled")} and len(frame) == 2 * 12 * 2 + 4
+    for key in frame.index:
+        row, dataset = frame.loc[key], key[2]
+        assert row["mean"] == pytest.approx(means[key[:3]] - blind[dataset, key[3]])
         assert row["low"] < row["mean"] < row["high"] and row["group"] == ("seen" if dataset == "scenes" else "unseen")
         assert row["verdict"] == ("higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "not distinguishable")
 
@@ -249,9 +274,10 @@ def test_the_best_is_the_lowest_where_less_is_better(answers: pd.DataFrame, monk
 
 def test_always_giving_one_answer_earns_what_the_metric_pays(answers: pd.DataFrame) -> None:
     cell = answers.query("tested_on == 'scenes' and method == 'none' and test_pictures == 'true' and stage == 'evaluate'")
-    soft = cell.assign(metric="vqa", answers=[[a[0]] * 2 + ["grey thing"] * 8 for a in cell["answers"]])
-    assert estimates.baselines(soft).set_index("baseline").loc["majority", "mean"] == pytest.approx(100)
-    assert estimates.baselines(soft.assign(answers=[[a[0]] * 2 + [f"no {i}-{j}" for j in range(8)] for i, a in enumerate(cell["answers"])])).set_index("baseline").loc["majority", "mean"] < 60
+    said = pd.DataFrame({"baseline": "majority", "tested_on": "scenes", "example_id": cell["example_id"], "response": "Grey  Thing."})
+    for times, worth in ((8, 100), (2, 60), (0, 0)):  # of ten people: the mean of leaving each out once
+        soft = cell.assign(metric="vqa", answers=[["grey thing"] * times + [f"no {i}-{j}" for j in range(10 - times)] for i in range(len(cell))])
+        assert estimates.baselines(soft, guesses=said).set_index("baseline").loc["majority", "mean"] == pytest.approx(worth)
 
 
 def test_the_most_frequent_caption_is_judged_by_the_whole_test_set(answers: pd.DataFrame) -> None:
@@ -263,9 +289,11 @@ def test_the_most_frequent_caption_is_judged_by_the_whole_test_set(answers: pd.D
     other = whole.assign(tested_on="facts")
     by_hand = metrics.judge(captioned.assign(response="a thing on grass"), "cider", whole=whole)["value"].mean()
 
+    guesses = pd.DataFrame({"baseline": "majority", "tested_on": "scenes", "example_id": captioned["example_id"], "response": "a thing on grass"})
+
     def majority(**more: pd.DataFrame) -> tuple[float, float]:
-        blind = estimates.to_blind(captioned, **more).set_index("baseline").loc["majority", "mean"]
-        return estimates.baselines(captioned, **more).set_index("baseline").loc["majority", "mean"], captioned["value"].mean() - blind
+        blind = estimates.to_blind(captioned, guesses=guesses, **more).set_index("baseline").loc["majority", "mean"]
+        return estimates.baselines(captioned, guesses=guesses, **more).set_index("baseline").loc["majority", "mean"], captioned["value"].mean() - blind
 
     assert majority(references=pd.concat([other, whole])) == pytest.approx((by_hand, by_hand))
     assert majority(references=other) == pytest.approx(majority()) and majority(references=pd.DataFrame()) == pytest.approx(majority())
@@ -491,13 +519,15 @@ def test_what_cannot_be_read_is_no_restraint(answers: pd.DataFrame) -> None:
     assert any(line.startswith("Most answers about absent things of the other ") and "LoRA (connector frozen) 100.0" in line for line in said)
 
 
-def test_tuned_models_are_compared_with_the_most_frequent_answer(published: collected.Results) -> None:
-    frame = estimates.to_majority(published.predictions, references=published.references)
-    scores, majority = estimates.scores(published.predictions), estimates.baselines(published.predictions, references=published.references).query("baseline == 'majority'").set_index("dataset")["mean"]
-    scores = scores.set_index(["method", "connector", "dataset"])["mean"]
-    assert len(frame) == 11 and "none" not in set(frame["method"])
-    for row in frame.to_dict("records"):
-        assert row["mean"] == pytest.approx(scores[row["method"], row["connector"], row["dataset"]] - majority[row["dataset"]])
+def test_a_published_study_says_what_is_said_without_a_picture(published: collected.Results) -> None:
+    rows, words = published.predictions, published.guesses
+    frame = estimates.baselines(rows, guesses=words, references=published.references).set_index(["dataset", "baseline"])["mean"]
+    asked = rows.query("stage == 'evaluate' and method == 'none' and test_pictures == 'true' and tested_on == 'icons_choice'")
+    for name in ("majority", "question_only"):
+        said = words.query("tested_on == 'icons_choice' and baseline == @name").set_index("example_id")["response"][asked["example_id"]]
+        judged = metrics.judge(asked[["example_id", "choices", "answers", "template"]].assign(response=said.to_numpy()).reset_index(drop=True), "exact")
+        assert frame["icons_choice", name] == pytest.approx(judged["value"].mean()) and 5 < judged["value"].mean() < 20
+    assert estimates.to_blind(rows, guesses=words, references=published.references).query("method != 'none'")["baseline"].value_counts().to_dict() == {"majority": 11, "question_only": 11}
 
 
 def test_the_same_questions_are_compared_by_answers_and_by_choices(published: collected.Results) -> None:

@@ -301,7 +301,7 @@ def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, 
     assert scores["metric"].value_counts()["likeliest"] == 2
 
 
-def test_what_the_questions_alone_give_away_is_collected_for_sets_that_a_base_was_asked_about(prepared: dict[str, str], cache: Path) -> None:
+def test_what_the_questions_alone_give_away_is_collected(prepared: dict[str, str], cache: Path) -> None:
     taught = []
 
     def guess(pool: Sequence[records.Words], asked: Sequence[records.Words]) -> list[str]:
@@ -313,10 +313,13 @@ def test_what_the_questions_alone_give_away_is_collected_for_sets_that_a_base_wa
     evaluated(base)
     tuned()
     evaluated()
-    results = collected.read_results(collect([base, RUN], guess=guess).name)
+    results = collected.read_results(collect([base, RUN], blind={"majority": guess}).name)
     assert taught == [([f"e{i}" for i in range(8)], [f"e{i}" for i in range(8, 12)])], "once, on what is not the test"
-    assert results.guesses.to_dict("list") == {"tested_on": ["icons_choice"] * 4, "example_id": [f"e{i}" for i in range(8, 12)], "response": [f"say {i}" for i in range(4)]}
-    assert collected.read_results(collect([RUN], guess=guess).name).guesses.empty and collected.read_results(collect([base]).name).guesses.empty
+    said = {"tested_on": ["icons_choice"] * 4, "example_id": [f"e{i}" for i in range(8, 12)], "response": [f"say {i}" for i in range(4)]}
+    assert results.guesses.to_dict("list") == {"baseline": ["majority"] * 4, **said}
+    both = collected.read_results(collect([RUN], blind={"majority": guess, "question_only": guess}).name).guesses
+    assert both.query("baseline == 'question_only'").drop(columns="baseline").to_dict("list") == said and len(both) == 8
+    assert collected.read_results(collect([base]).name).guesses.empty
 
 
 def test_a_question_asked_twice_in_a_stage_is_not_collected(prepared: dict[str, str], cache: Path) -> None:

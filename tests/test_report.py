@@ -402,6 +402,45 @@ def test_sets_on_which_no_model_is_above_chance_are_named_by_the_interval() -> N
     assert said[2] == "By the likeliest choice, where form counts for nothing, no tuned model differs from the base on Scenes." and len(said) == 3
 
 
+def test_models_are_told_beside_what_is_said_without_a_picture() -> None:
+    scores = [row(method=m, dataset=d, mean=mean, low=mean - 4, high=mean + 4, group="unseen") for d, mean in (("scenes", 30.0), ("facts", 60.0)) for m in ("lora", "ia3")]
+    levels = {"chance": 20.0, "majority": 25.0, "question_only": 29.0}
+    blind = [row(baseline=b, dataset=d, mean=mean, low=mean - 2, high=mean + 2) for d in ("scenes", "facts") for b, mean in levels.items()]
+    verdicts = {("scenes", "majority"): ("higher", "not distinguishable"), ("scenes", "question_only"): ("not distinguishable", "lower"), ("facts", "majority"): ("higher", "higher"), ("facts", "question_only"): ("higher", "higher")}
+    against = [row(method=m, dataset=d, baseline=b, verdict=v) for (d, b), both in verdicts.items() for m, v in zip(("lora", "ia3"), both)]
+    against.append(row(method="none", baseline="question_only", dataset="facts", verdict="lower"))
+    main = {"scores": scores, "baselines": blind, "to_blind": against, "to_best_tally": {}}
+    assert "always giving the most frequent answer of training 25.0 % [23.0, 27.0]; a classifier of questions that sees no picture 29.0 % [27.0, 31.0]; chance 20.0" in findings.best({"main_results": main})[0]
+    said = findings.above_chance({"main_results": main})
+    assert said[1:3] == [
+        "Of 2 models tuned on Scenes, 1 is higher than always giving the most frequent answer of training (LoRA (connector frozen)), none is lower and 1 is not distinguishable from it.",
+        "Of 2 models tuned on Scenes, none is higher than a classifier of questions that sees no picture, 1 is lower ((IA)³ (connector frozen)) and 1 is not distinguishable from it.",
+    ]
+    assert said[4] == "Of 2 models tuned on Facts, every one is higher than always giving the most frequent answer of training."
+    facts = {"main_results": main | {"likeliest": [], "averages": []}}
+    assert findings.across(facts)[-1] == "On Scenes no tuned model is above a classifier of questions that sees no picture."
+    lower = [{**r, "verdict": "lower"} if r["dataset"] == "scenes" else r for r in against]
+    assert findings.across({"main_results": facts["main_results"] | {"to_blind": lower}})[-1] == (
+        "On Scenes no tuned model is above always giving the most frequent answer of training or a classifier of questions that sees no picture."
+    )
+    below = [{**r, "mean": 10.0} if r["baseline"] == "majority" else r for r in blind]
+    assert not any("most frequent" in line for line in findings.above_chance({"main_results": main | {"baselines": below}})), "what is below chance is no bar"
+
+
+def test_of_an_untouched_base_it_is_said_what_it_is_above() -> None:
+    def known(**verdicts: str) -> list[str]:
+        rows = [row(model="pocket-mlp", method="none", dataset=d, baseline=b, verdict=v if d == "facts" else "higher") for d in ("scenes", "facts") for b, v in verdicts.items()]
+        return findings.known({"main_results": {"to_blind": [*rows, row(model="pocket-mlp", baseline="majority", dataset="titles", verdict="lower")]}})
+
+    assert known(blank="higher", majority="higher") == ["Pocket (MLP) is above everything that needs no sight of the picture (blank pictures and the most frequent answer) on 2 of 2 data sets."]
+    assert known(blank="higher", question_only="lower") == [
+        "Pocket (MLP) is above everything that needs no sight of the picture (blank pictures and a classifier of questions) on 1 of 2 data sets, and not on Facts.",
+        "Of those it is above itself under blank pictures on Facts.",
+    ]
+    none = [row(model="pocket-mlp", method="none", dataset="facts", baseline="blank", verdict="lower")]
+    assert findings.known({"main_results": {"to_blind": none}})[0].endswith("on none of 1 data set.")
+
+
 def test_what_is_likeliest_is_said_with_its_control() -> None:
     base = row(method="none", mean=27.1, low=23.7, high=30.5, n=1000, metric="likeliest", difference=None, control=None)
     tuned = row(mean=26.9, metric="likeliest", difference=-0.2, verdict="not distinguishable", control=2.5, control_low=0.2, control_high=4.8, control_verdict="higher")
@@ -584,7 +623,7 @@ def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: P
         perform(notebook)
     facts = collected.read_facts("smoke")
     title, _, content = report.document(facts)
-    assert "untouched models know" in title and {b.key for b in content if isinstance(b, Tabular)} == {"data", "bases", "provenance_table"}
+    assert "untouched models know" in title and {b.key for b in content if isinstance(b, Tabular)} == {"data", "bases", "blind", "provenance_table"}
     assert not [b for b in content if isinstance(b, Figure)]
     headings = [plain(b.spans) for b in content if isinstance(b, Heading)]
     assert headings == ["Question", "Method", "Model", "Scores and intervals", "Data", "Results", "What the base answers", "Limits", "What did not work", "Answers", "Provenance", "References"]
@@ -716,7 +755,7 @@ def project(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_publish_copies_results_figures_and_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name for p in (project / "report").iterdir()}
     report.publish("smoke")
-    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "texts.parquet", "provenance.json"}
+    assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"predictions.parquet", "scores.csv", "costs.csv", "texts.parquet", "blind.parquet", "provenance.json"}
     assert {p.name for p in (project / "report").iterdir()} == before | {"smoke.html", "smoke.pdf", "smoke.json"}
     made, kept = (folder / "smoke" / "predictions.parquet" for folder in (paths.results(), paths.published_results()))
     assert pq.read_table(kept).equals(pq.read_table(made), check_metadata=True) and kept.stat().st_size < made.stat().st_size
@@ -735,7 +774,7 @@ def test_a_report_without_figures_is_published(project: Path) -> None:
 
 def test_a_study_without_answers_publishes_its_results_alone(project: Path) -> None:
     before = {p.name for p in (project / "report").iterdir()}
-    for name in ("predictions.parquet", "scores.csv", "texts.parquet"):
+    for name in ("predictions.parquet", "scores.csv", "texts.parquet", "blind.parquet"):
         (paths.results() / "smoke" / name).unlink()
     assert report.publish("smoke") == [paths.published_results() / "smoke"]
     assert {p.name for p in (project / "data" / "results" / "smoke").iterdir()} == {"costs.csv", "provenance.json"}

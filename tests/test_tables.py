@@ -10,7 +10,7 @@ import pypandoc
 import pytest
 import typst
 
-from peftlab import collected, estimates, tables
+from peftlab import collected, estimates, style, tables
 from peftlab.tables import Cell, Table
 
 EVIL = ['<script>alert(1)</script> & "q"', "#eval(\"1+1\") $x$ *b* _i_ `c` \\", "a | b\n| c", "@cite <label> [link](http://x) ![p](file:///etc/passwd)", "= head\n- item"]
@@ -73,9 +73,10 @@ def test_numbers() -> None:
 def test_tables_of_a_study(study: Path) -> None:
     results = collected.read_results("smoke")
     answers = results.predictions
-    scores, averages, baselines = estimates.scores(answers), estimates.averages(answers), estimates.baselines(answers)
-    main = tables.main_table(scores, averages, baselines)
-    assert len(main.rows) == 12 + 4 and main.rules == {12}
+    scores, averages, blind = estimates.scores(answers), estimates.averages(answers), [make(answers, guesses=results.guesses) for make in (estimates.baselines, estimates.baseline_averages)]
+    main = tables.main_table(scores, averages, *blind)
+    assert len(main.rows) == 12 + 5 and main.rules == {12} and [row[0] for row in main.rows[12:]] == [style.label("baseline", b) for b in style.order("baseline")]
+    assert [row[-1] == "–" for row in main.rows[12:]] == [False, False, True, True, True], "what no model said was not read"
     first = scores.query("method == 'none' and dataset == 'scenes'").iloc[0]
     assert main.rows[0][:3] == ("Untouched base", "–", Cell(tables.number(first["mean"]), tables.bounds(first["low"], first["high"])))
     made = [
@@ -98,17 +99,17 @@ def test_in_a_notebook_small_print_has_a_line_of_its_own() -> None:
 def test_what_is_missing_is_a_dash(study: Path) -> None:
     answers = collected.read_results("smoke").predictions
     lacking = answers[~((answers["method"] == "ia3") & (answers["dataset"] == "scenes"))]
-    table = tables.main_table(estimates.scores(lacking), estimates.averages(lacking), estimates.baselines(lacking))
+    table = tables.main_table(estimates.scores(lacking), estimates.averages(lacking), estimates.baselines(lacking), estimates.baseline_averages(lacking))
     row = next(r for r in table.rows if r[0] == "(IA)³")
     assert row[2] == Cell("–") and row[3] != Cell("–")
     one = estimates.scores(lacking.assign(picture_id="p", asset="a"))
-    assert tables.main_table(one, pd.DataFrame(columns=["method", "connector", "group"]), pd.DataFrame(columns=["baseline", "dataset"])).rows[0][2].small == ""
+    assert tables.main_table(one, *(pd.DataFrame(columns=names) for names in (["method", "connector", "group"], ["baseline", "dataset"], ["baseline", "group"]))).rows[0][2].small == ""
 
 
 # ---------------------------------------------------------------- several models
 
 FRAMES: dict[str, tuple[Callable[..., Table], Callable[..., list[pd.DataFrame]]]] = {
-    "main": (tables.main_table, lambda rows, texts, costs: [estimates.scores(rows), estimates.averages(rows), estimates.baselines(rows)]),
+    "main": (tables.main_table, lambda rows, texts, costs: [estimates.scores(rows), estimates.averages(rows), estimates.baselines(rows), estimates.baseline_averages(rows)]),
     "differences": (tables.differences_table, lambda rows, texts, costs: [estimates.to_base(rows)]),
     "forgetting": (tables.forgetting_table, lambda rows, texts, costs: [estimates.forgetting(rows)]),
     "lost": (lambda frame: tables.forgetting_table(frame, differences=True), lambda rows, texts, costs: [estimates.forgetting(rows)]),
@@ -153,26 +154,39 @@ def test_every_table_names_the_precision_where_there_are_several(study: Path, as
 
 def test_a_double_key_is_refused(study: Path) -> None:
     answers = collected.read_results("smoke").predictions
-    scores, averages, baselines = estimates.scores(answers), estimates.averages(answers), estimates.baselines(answers)
+    scores, averages, blind = estimates.scores(answers), estimates.averages(answers), (estimates.baselines(answers), estimates.baseline_averages(answers))
     with pytest.raises(ValueError, match="two rows are none / frozen / scenes .* tell them apart"):
-        tables.main_table(pd.concat([scores, scores]), averages, baselines)
+        tables.main_table(pd.concat([scores, scores]), averages, *blind)
 
 
 def test_what_the_bases_know_has_a_row_per_data_set_and_base(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     rows = plain(collected.read_results("smoke").predictions)
     asked = rows.query("stage == 'evaluate' and method == 'none' and dataset == 'scenes' and test_pictures == 'true'")
-    guesses = pd.DataFrame({"tested_on": "scenes", "example_id": asked["example_id"], "response": [a[0] if i % 4 == 0 else "never" for i, a in enumerate(asked["answers"])]})
-    frame = estimates.bases(rows, guesses=pd.concat([guesses, guesses.assign(example_id="not asked")]).drop_duplicates("example_id"))
+    guesses = pd.DataFrame({"baseline": "question_only", "tested_on": "scenes", "example_id": asked["example_id"], "response": [a[0] if i % 4 == 0 else "never" for i, a in enumerate(asked["answers"])]})
+    made = collected.read_results("smoke").guesses.query("baseline == 'majority'")
+    frame = estimates.bases(rows, guesses=pd.concat([made, guesses, guesses.assign(example_id="not asked").head(1)]))
     share = 100 * np.mean([i % 4 == 0 for i in range(len(asked))])
     one = tables.bases_table(frame)
     assert [row[0].text for row in one.rows] == ["Scenes", "Icons (choice)"] and [cell if isinstance(cell, str) else cell.text for cell in one.head][1:] == [*tables.KNOWN.values(), "Unparsed"]
     base = rows.query("stage == 'evaluate' and method == 'none' and dataset == 'scenes'").groupby("test_pictures")["value"].mean()
-    assert [one.rows[0][i].text for i in (1, 2, 3, 6)] == [*(tables.number(base[k]) for k in ("true", "blank", "shuffled")), tables.number(share)] and one.rows[1][6] == Cell("–")
+    assert [one.rows[0][i].text for i in (1, 2, 3, 5)] == [*(tables.number(base[k]) for k in ("true", "blank", "shuffled")), tables.number(share)] and one.rows[1][5] == Cell("–") and one.rows[1][4] != Cell("–")
     other = rows.assign(model=OTHER, value=np.where(rows["method"] == "none", 100.0 - rows["value"], rows["value"]))
     both = tables.bases_table(estimates.bases(pd.concat([rows, other], ignore_index=True)))
     assert [row[:2] for row in both.rows] == [(one.rows[0][0], "Pocket (MLP)"), ("", "Pocket (resampler)"), (one.rows[1][0], "Pocket (MLP)"), ("", "Pocket (resampler)")]
-    assert both.rules == {2} and both.rows[1][2].text == tables.number(100 - base["true"]) and both.rows[1][5:7] == ("", ""), "what is the question's own stands once"
+    assert both.rules == {2} and both.rows[1][2].text == tables.number(100 - base["true"]) and both.rows[1][5] == "", "what is the question's own stands once"
     assert estimates.bases(rows[rows["method"] != "none"]).empty
+
+
+def test_how_far_the_bases_are_above_what_needs_no_sight_has_a_row_per_data_set_and_base(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    results = collected.read_results("smoke")
+    rows = plain(results.predictions)
+    frame = estimates.to_blind(rows, guesses=results.guesses)
+    one = tables.blind_table(frame)
+    assert [cell if isinstance(cell, str) else cell.text for cell in one.head] == ["Data set", "Blank", "Shuffled", "Most frequent", "Question only"] and len(one.rows) == 2
+    row = frame.query("method == 'none' and dataset == 'icons_choice' and baseline == 'question_only'").iloc[0]
+    assert one.rows[1][0] == Cell("Icons (choice)", "unseen, n = 60") and one.rows[1][4] == Cell(f"{'+' if row['mean'] > 0 else ''}{tables.number(row['mean'])}", tables.bounds(row["low"], row["high"]))
+    both = tables.blind_table(pd.concat([frame, frame.assign(model=OTHER)]))
+    assert [cells[1] for cells in both.rows] == ["Pocket (MLP)", "Pocket (resampler)"] * 2 and both.rows[1][2:] == both.rows[0][2:], "every base has differences of its own, also where they are the same"
 
 
 def test_a_control_stands_with_what_was_gained_without_sight() -> None:
@@ -189,7 +203,7 @@ def test_of_many_data_sets_the_highest_share_of_unparsed_answers_stands(study: P
     sets = ("scenes", "facts", "titles", "photos")
     many = pd.concat([first.assign(dataset=name, n=100, unparsed=float(10 * i)) for i, name in enumerate(sets)], ignore_index=True)
     none = pd.DataFrame(columns=["method", "connector", "group", "datasets", "baseline", "dataset"])
-    table = tables.main_table(many, none, none)
+    table = tables.main_table(many, none, none, none)
     assert table.head[-1] == Cell("Unparsed", "the most, %") and {row[-1] for row in table.rows} == {Cell("30.0", "Photos")}
-    few = tables.main_table(many[many["dataset"] != "photos"], none, none)
+    few = tables.main_table(many[many["dataset"] != "photos"], none, none, none)
     assert few.head[-1] == Cell("Unparsed", "by data set, %") and few.rows[0][-1] == "0.0 / 10.0 / 20.0"

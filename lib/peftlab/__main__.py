@@ -323,7 +323,7 @@ def report(args: argparse.Namespace) -> int:
     else:
         from peftlab import baselines
 
-        folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages, sources=study.sources, guess=baselines.question_only)
+        folder = collected.collect(study.name, study.runs, scorer=metrics, stages=study.stages, sources=study.sources, blind=baselines.BLIND)
         print(f"collected {len(study.runs)} runs in {folder}")
     if "evaluate" not in study.stages:
         print(f"{study.name} asks nothing of its models (no evaluate stage): its tables are all there is to report")

@@ -1,7 +1,7 @@
-"""Answers without sight: what a question alone gives away."""
+"""Answers without sight: what a question alone gives away to one who learned from the set's own training data."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
@@ -10,6 +10,21 @@ from sklearn.pipeline import make_pipeline
 from peftlab.records import Example, Words
 
 MOST = 500  # answers that can be guessed: a classifier of each is taught
+
+
+def most_frequent(pool: Sequence[Example | Words], asked: Sequence[Example | Words]) -> list[str]:
+    """Answers to `asked` that are, of all answers accepted in `pool`, the most frequent of the question's template; where it is not in the pool, of all.
+
+    Of several as frequent the first in the alphabet. Raises ValueError where the pool is empty.
+    """
+    if not pool:
+        raise ValueError("the pool has no question: nothing is frequent in it")
+    counts: dict[str | None, Counter[str]] = defaultdict(Counter)
+    for one in pool:
+        for template in (one.template, None):
+            counts[template].update(one.answers)
+    most = {template: min(counted, key=lambda answer: (-counted[answer], answer)) for template, counted in counts.items()}
+    return [most.get(one.template, most[None]) for one in asked]
 
 
 def question_only(pool: Sequence[Example | Words], asked: Sequence[Example | Words], *, seed: int = 0) -> list[str]:
@@ -26,3 +41,6 @@ def question_only(pool: Sequence[Example | Words], asked: Sequence[Example | Wor
     frequent = {answer for answer, _ in Counter(answers).most_common(MOST)}
     model.fit(*zip(*((e.question, answer) for e, answer in zip(pool, answers, strict=True) if answer in frequent)))
     return model.predict([e.question for e in asked]).tolist()
+
+
+BLIND: dict[str, Callable[[Sequence[Words], Sequence[Words]], list[str]]] = {"majority": most_frequent, "question_only": question_only}  # by the name of the baseline

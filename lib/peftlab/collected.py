@@ -46,7 +46,7 @@ TOGETHER = 2000  # stages that are read and judged at once
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 
 
-def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate"), sources: Sequence[str] = (), guess: Guess | None = None) -> Path:
+def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence[str] = ("finetune", "evaluate"), sources: Sequence[str] = (), blind: Mapping[str, Guess] | None = None) -> Path:
     """Gather the finished stages of a study's runs into tidy tables in the folder returned, whole or not at all.
 
     predictions.parquet: a row per answer; scores.csv: a row per run, stage and metric; costs.csv: a row per tuned model;
@@ -55,8 +55,8 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     a metric reads captions by them, the names of all things that the data set's pictures can hold, a line a thing; provenance.json: what made them all.
     Every row carries every axis, resolved. `sources` are kept with what made them: the sets that the study's mean of what is kept is over, where it names any. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
-    question_only.parquet: what `guess` (`baselines.question_only`), taught on a set's own questions for training, answers to those of its test without a picture,
-    of every set that an untouched base was asked about, but for captions.
+    blind.parquet: what each way of `blind` (`baselines.BLIND`), taught on a set's own questions for training, answers to those of its test without a picture,
+    of every set that has such questions with two answers at least.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
     scores, texts, whole, vocabularies = [], [], {}, {}
@@ -84,21 +84,21 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
         named = [{"tested_on": dataset, "name": name} for dataset, names in vocabularies.items() for name in names]
         failures = list(dict(unfit.values()).values())
         _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(found.values()) | ({"sources": list(sources)} if sources else {}), study)
-        if guess and (blind := _blind(guess, scorer, {run.tested_on: None for (stage, _), (run, _) in found.items() if stage == "evaluate" and run.method == "none"})):
-            pd.DataFrame(blind, columns=["tested_on", "example_id", "response"]).to_parquet(folder / "question_only.parquet", compression="zstd", index=False)
+        if blind and len(guesses := guessed(blind, {run.tested_on: None for (stage, _), (run, _) in found.items() if stage == "evaluate"})):
+            guesses.to_parquet(folder / "blind.parquet", compression="zstd", index=False)
         if whole:
             pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
     return paths.results() / study
 
 
-def _blind(guess: Guess, scorer: Scorer, names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Data set, example_id and the answer that `guess` gives to each test question of data sets; none where there is nothing to learn from, or captions."""
+def guessed(blind: Mapping[str, Guess], names: Iterable[str]) -> pd.DataFrame:
+    """What each way to answer without a picture says to the test questions of prepared data sets: baseline, tested_on, example_id, response; no rows of a set with nothing to learn from."""
     rows = []
     for name in names:
         pool, asked = records.read_words(name, "base", "train"), records.read_words(name, "test")
-        if len({one.answers[0] for one in pool}) > 1 and datasets.card(name).metric not in scorer.RELATIVE:
-            rows += [(name, one.example_id, said) for one, said in zip(asked, guess(pool, asked), strict=True)]
-    return rows
+        if len({one.answers[0] for one in pool}) > 1:
+            rows += [(way, name, one.example_id, said) for way, guess in blind.items() for one, said in zip(asked, guess(pool, asked), strict=True)]
+    return pd.DataFrame(rows, columns=["baseline", "tested_on", "example_id", "response"])
 
 
 def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -489,7 +489,7 @@ def read_results(study: str) -> Results:
         pd.read_csv(f, keep_default_na=False, na_values=[""], dtype=words) if (f := folder / f"{name}.csv").exists() else pd.DataFrame() for name in tables
     )
     origins = json.loads((folder / "provenance.json").read_text())
-    held = ("references", "question_only", "texts")
+    held = ("references", "blind", "texts")
     references, guesses, texts = (pd.read_parquet(file) if (file := folder / f"{name}.parquet").exists() else pd.DataFrame() for name in held)
     return Results(study, folder, scores, costs, references, guesses, named, texts, failures, origins)
 

@@ -325,34 +325,64 @@ def stability_overall(predictions: Predictions) -> pd.DataFrame:
     return style.ordered(pd.DataFrame(rows, columns=list(OVERALL)), ("model", "method", "connector"))
 
 
-def baselines(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A row per model, data set and baseline (`style.BASELINES`).
+def baselines(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row per model, data set and baseline (`style.BASELINES`): what needs no sight of the picture.
 
-    The most frequent answer is taken per template from the test questions themselves, which is more than any model could know.
-    Chance is one over the choices, or over the different answers of the template; it is exact and has no interval. `references` are those of
-    `collected.Results`: a metric that weighs words by the whole test set judges the most frequent answer as it judges a model's.
+    The untouched base under blank and under shuffled pictures; what those who learned from the set's own training data say to a question
+    without its picture (`guesses` of `collected.Results`: the most frequent answer of its template, and a classifier of questions); and chance, one over the choices, or over
+    the different answers of the template, which is exact and has no interval. `references` are those of `collected.Results`: a metric
+    that weighs words by the whole test set judges a guess as it judges a model's answer.
     """
-    predictions = _once(predictions)
-    rows = []
-    for pictures in ("blank", "shuffled"):
-        for key, cell in cells(predictions, test_pictures=pictures).items():
-            if key[1] == "none":
-                rows.append({"model": key[0], "dataset": key[3], "baseline": pictures, **_score(cell)})
-    asked = {(key[0], key[3]): cell for key, cell in cells(predictions).items()}
-    for (model, dataset), cell in asked.items():
-        share = metrics.metric(cell["metric"].iloc[0]).is_share
-        for name, value in (("majority", lambda c: _majority(c, references)), *((("chance", _chance),) if share else ())):  # a caption cannot be guessed
-            found = _score(_instead(cell, value=value(cell), unparsed=0.0))
-            rows.append({"model": model, "dataset": dataset, "baseline": name, **found, **({"low": None, "high": None} if name == "chance" else {})})
-    frame = style.ordered(pd.DataFrame(rows), ("model", "dataset"))
+    found = _sightless(predictions, guesses, references)
+    return _blind_rows(({"model": key[0], "dataset": key[3]}, key[1], cell) for key, cell in found.items())
+
+
+def baseline_averages(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`averages` of `baselines`: a row per model, group of data sets and baseline."""
+    found = _groups(_sightless(predictions, guesses, references))
+    return _blind_rows(({"model": names["model"], "group": names["group"], "datasets": names["datasets"]}, names["method"], cell) for names, cell in found)
+
+
+def _blind_rows(cells: Iterable[tuple[dict[str, Any], str, pd.DataFrame]]) -> pd.DataFrame:
+    rows = [{**names, "baseline": name, **_score(cell), **({"low": None, "high": None} if name == "chance" else {})} for names, name, cell in cells]
+    frame = style.ordered(pd.DataFrame(rows, columns=None if rows else ["model", "dataset", "group", "baseline"]), ("model", "dataset"))
     return frame.sort_values("baseline", key=lambda s: s.map(style.order("baseline").index), kind="stable").reset_index(drop=True)
 
 
-def bases(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
-    """What the untouched bases know: a row per model, data set and ``baseline``, which is "true" for the right pictures, else one of `style.BASELINES`.
+def _sightless(predictions: Predictions, guesses: pd.DataFrame | None, references: pd.DataFrame | None) -> Cells:
+    """What needs no sight of the picture, as cells whose method is the baseline: see `baselines`."""
+    predictions, found, said = _once(predictions), dict[tuple[str, str, str, str], pd.DataFrame](), dict[tuple[str, str], pd.DataFrame]()
+    for pictures in PICTURES:
+        found |= {(key[0], pictures, *key[2:]): cell for key, cell in cells(predictions, test_pictures=pictures).items() if key[1] == "none"}
+    for (model, dataset), cell in {(key[0], key[3]): cell for key, cell in cells(predictions).items()}.items():
+        for name, words in _guessed(dataset, guesses).items():
+            asked = cell["example_id"].to_numpy()
+            if (dataset, name) not in said or not said[dataset, name].index.equals(pd.Index(asked)):  # several models are asked the same questions
+                whole = _whole(dataset, references)
+                said[dataset, name] = _judged(cell, words.loc[asked].set_axis(cell.index), whole=whole).set_axis(asked)
+            judged = said[dataset, name]
+            found[model, name, "frozen", dataset] = _instead(cell, value=judged["value"].to_numpy(), unparsed=(judged["outcome"] == "unparsed").to_numpy(dtype=float))
+        if metrics.metric(cell["metric"].iloc[0]).is_share:  # a caption cannot be guessed
+            found[model, "chance", "frozen", dataset] = _instead(cell, value=_chance(cell), unparsed=0.0)
+    return found
 
-    `guesses` and `references` are those of `collected.Results`: where a classifier without sight was asked there are rows "question_only", judged
-    as a model's answers to the same questions are. Empty where no base was asked under the right pictures.
+
+def _guessed(dataset: str, guesses: pd.DataFrame | None) -> dict[str, pd.Series]:
+    """What is said without a picture to a data set's questions, by baseline and example_id."""
+    mine = guesses[guesses["tested_on"] == dataset] if guesses is not None and len(guesses) else pd.DataFrame(columns=["baseline"])
+    return {name: rows.set_index("example_id")["response"] for name, rows in mine.groupby("baseline", sort=False)}
+
+
+def _whole(dataset: str, references: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The questions of a whole test set, where they were kept."""
+    rows = references[references["tested_on"] == dataset] if references is not None and len(references) else ()
+    return rows if len(rows) else None
+
+
+def bases(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What the untouched bases know: a row per model, data set and ``baseline``, which is "true" for the right pictures, else one of `baselines`.
+
+    Empty where no base was asked under the right pictures.
     """
     columns = ["model", "dataset", "baseline", "group", "metric", "mean", "low", "high", "n", "unparsed"]
     predictions = _once(predictions)
@@ -360,24 +390,8 @@ def bases(predictions: Predictions, *, guesses: pd.DataFrame | None = None, refe
     right = right[right["method"] == "none"].assign(baseline="true") if len(right) else right
     if right.empty:
         return pd.DataFrame(columns=columns)
-    known = right[["model", "dataset", "group"]]
-    guessed, blind = [], dict(iter(guesses.groupby("tested_on"))) if guesses is not None and len(guesses) else {}
-    for key, cell in cells(predictions).items():
-        if key[1] == "none" and key[3] in blind:
-            said = blind[key[3]].set_index("example_id")["response"].loc[cell["example_id"]]
-            judged = _judged(cell, said.set_axis(cell.index))
-            found = _score(_instead(cell, value=judged["value"], unparsed=(judged["outcome"] == "unparsed").astype(float)))
-            guessed.append({"model": key[0], "dataset": key[3], "baseline": "question_only", "group": group(key[0], key[3]), **found})
-    others = known.merge(baselines(predictions, references=references), on=["model", "dataset"])
-    return style.ordered(pd.concat([part for part in (right, others, pd.DataFrame(guessed)) if len(part)])[columns], ("model", "dataset"))
-
-
-def _majority(cell: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.Series:
-    """What the template's most frequent answer, of all that were accepted, earns by the data set's own metric, over its whole test set where `references` hold it."""
-    held = references is not None and not references.empty and (references["tested_on"] == cell["tested_on"].iloc[0])
-    said = cell["answers"].map(list).explode()
-    most = said.groupby(cell["template"]).apply(lambda s: s.value_counts(sort=True).sort_index(kind="stable", key=lambda i: i.str.lower()).idxmax())
-    return _judged(cell, cell["template"].map(most), whole=references[held] if np.any(held) else None)["value"]
+    others = right[["model", "dataset", "group"]].merge(baselines(predictions, guesses=guesses, references=references), on=["model", "dataset"])
+    return style.ordered(pd.concat([part for part in (right, others) if len(part)])[columns], ("model", "dataset"))
 
 
 def _judged(cell: pd.DataFrame, said: pd.Series, *, whole: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -417,35 +431,23 @@ def to_base(predictions: Predictions, *, stage: str = "evaluate") -> pd.DataFram
     return _differences(pairs).pipe(style.ordered, PROBED)
 
 
-def to_blind(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Paired differences of the untouched base to what needs no sight of the picture: a row per model, data set and ``baseline``.
+def to_blind(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Paired differences to what needs no sight of the picture: a row per model, data set and ``baseline`` of `baselines` but chance.
 
-    The baselines are the base itself under blank and under shuffled pictures, and the most frequent answer of each template; `references` as in `baselines`.
+    The untouched base is compared with itself under blank and under shuffled pictures; it and every tuned model, on the set it was tuned on, with what is said without a picture.
     """
     predictions = _once(predictions)
-    rows = []
-    blind = {b: cells(predictions, test_pictures=b) for b in ("blank", "shuffled")}
+    blind, rows = _sightless(predictions, guesses, references), []
     for key, cell in cells(predictions).items():
-        if key[1] == "none":
-            others = {b: found[key] for b, found in blind.items() if key in found} | {"majority": _instead(cell, value=_majority(cell, references))}
-            for name, other in others.items():
+        for name in style.order("baseline"):
+            other = blind.get((key[0], name, "frozen", key[3]))
+            if other is not None and name != "chance" and (key[1] == "none" or name not in PICTURES):
                 difference = stats.paired(cell, other, "question_id", strata="tested_on")
-                rows.append({**_named(key), "baseline": name, "group": group(key[0], key[3]), **_row(difference), "verdict": verdict(difference)})
-    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "baseline", "group", "mean", "low", "high", "n", "clusters", "verdict"])
+                rows.append({**_named(key), "baseline": name, "group": group(key[0], key[3]), **_row(difference), "verdict": verdict(difference), "metric": _only(cell["metric"].unique())})
+    return _sorted(rows) if rows else pd.DataFrame(columns=["model", "method", "connector", "dataset", "baseline", "group", "mean", "low", "high", "n", "clusters", "verdict", "metric"])
 
 
-def to_majority(predictions: Predictions, *, references: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Paired differences of every tuned model to always giving the most frequent answer of each template, on the set it was tuned on; `references` as in `baselines`."""
-    tuned = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
-    most: dict[str, pd.Series] = {}  # by question: all models tuned on a set are asked the same ones
-
-    def majority(dataset: str, cell: pd.DataFrame) -> pd.Series:
-        asked = cell["question_id"].astype(str).to_numpy()
-        if dataset not in most or len(most[dataset]) != len(asked) or not most[dataset].index.isin(asked).all():
-            most[dataset] = pd.Series(_majority(cell, references).to_numpy(), asked)
-        return most[dataset][asked]
-
-    return _differences((_named(key), cell, _instead(cell, value=majority(key[3], cell).to_numpy())) for key, cell in tuned.items())
+PICTURES = ("blank", "shuffled")  # baselines that are the base's own answers
 
 
 def averages_to_base(predictions: Predictions) -> pd.DataFrame:

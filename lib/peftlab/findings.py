@@ -13,7 +13,9 @@ Facts = dict[str, dict[str, Any]]
 Row = dict[str, Any]
 SURE = "not distinguishable"
 # What the base is compared with that needs no sight of the picture.
-BLIND = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled pictures", "majority": "always giving the most frequent answer"}
+GUESSES = {"majority": "always giving the most frequent answer of training", "question_only": "a classifier of questions that sees no picture"}
+NEED = {"blank": "blank pictures", "shuffled": "shuffled ones", "majority": "the most frequent answer", "question_only": "a classifier of questions"}
+BLIND = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled pictures", **GUESSES}
 
 
 def arm(row: Row) -> str:
@@ -155,7 +157,7 @@ def best(facts: Facts) -> list[str]:
         top = (min if less else max)((r for r in mine if r["method"] != "none"), key=lambda r: r["mean"])
         base = [f"the untouched base has {_share(r)}" for r in mine if r["method"] == "none"]
         names = {b["baseline"]: b for b in main["baselines"] if b["dataset"] == dataset}
-        others = [f"{word} {_share(names[b])}" for b, word in (("majority", "always giving the most frequent answer"), ("chance", "chance")) if b in names]
+        others = [f"{word} {_share(names[b])}" for b, word in {**GUESSES, "chance": "chance"}.items() if b in names]
         text = f"On {_place(top)}, {top['group']} by the base, the {'lowest, and best,' if less else 'highest'} mean is that of {arm(top)}: {_share(top)}, n\u00a0=\u00a0{number(top['n'], 0)}"
         said.append("; ".join([text, *base, *others]) + ".")
         counts = main["to_best_tally"].get(dataset)
@@ -174,7 +176,7 @@ def _less_is_better(row: Row) -> bool:
 
 @_by_model
 def above_chance(facts: Facts) -> list[str]:
-    """Per data set: which tuned models answer right more often than a guess among the choices, and than the most frequent answer, would; and which less often."""
+    """Per data set: which tuned models answer right more often than a guess among the choices, and than each answer without a picture, would; and which less often."""
     main, said = facts["main_results"], []
     for dataset in _sets(facts):
         guess = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == "chance"]
@@ -188,12 +190,18 @@ def above_chance(facts: Facts) -> list[str]:
             low = [r for r in mine if r["high"] is not None and r["high"] < guess[0]["mean"]]
             below = f"; below it {_are(len(low))} {arms(low)}" if 0 < len(low) <= NAMED else f"; {len(low)} are below it" if low else ""
             said.append(f"By the interval of the score, {above}{f': {named}' if named and len(found) < len(mine) else ''}{below}.")
-        most = [r for r in main.get("to_majority", []) if r["dataset"] == dataset]
-        often = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == "majority"]
-        if most and not (guess and often and often[0]["mean"] < guess[0]["mean"]):  # where choices differ by question it is often none of them
-            of = f"Of {many(len(most), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
-            said.append(_split(_signed(most), _counted(_signed(most)), of, "always giving the most frequent answer"))
+        for name, way in GUESSES.items():
+            tuned = [r for r in _tuned_to_blind(main) if r["dataset"] == dataset and r["baseline"] == name]
+            often = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == name]
+            if tuned and not (guess and often and often[0]["mean"] < guess[0]["mean"]):  # where choices differ by question the most frequent answer is often none of them
+                of = f"Of {many(len(tuned), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
+                said.append(_split(_signed(tuned), _counted(_signed(tuned)), of, way))
     return said
+
+
+def _tuned_to_blind(main: Row) -> list[Row]:
+    """The differences of tuned models to what is said without a picture."""
+    return [r for r in main.get("to_blind", ()) if r["method"] != "none"]
 
 
 def _signed(rows: Sequence[Row]) -> list[Row]:
@@ -220,27 +228,16 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-@_by_model
-def base(facts: Facts) -> list[str]:
-    """Per data set: what the untouched base scores, and by how much that is above what needs no sight of the picture."""
-    said, main = [], facts["main_results"]
-    for r in (r for r in main["scores"] if r["method"] == "none"):
-        rows = [b for b in main["to_blind"] if b["dataset"] == r["dataset"] and b["model"] == r["model"]]
-        against = listed(f"{BLIND[b['baseline']]} {_points(b)}" for b in rows)
-        said.append(f"On {_place(r)} ({r['group']}) the untouched base has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}; against {against}.")
-    return said
-
-
 def known(facts: Facts) -> list[str]:
     """How many of the data sets each untouched base answers better with the right picture than without it, and where it does not."""
     said, main = [], facts["main_results"]
     for model in dict.fromkeys(r["model"] for r in main["to_blind"]):
-        rows = [r for r in main["to_blind"] if r["model"] == model]
+        rows = [r for r in main["to_blind"] if r["model"] == model and r["method"] == "none"]
         sets = list(dict.fromkeys(r["dataset"] for r in rows))
         blind = [d for d in sets if any(r["verdict"] != "higher" for r in rows if r["dataset"] == d)]
-        on = f"{number(len(sets) - len(blind), 0)} of {many(len(sets), 'data set', 'data sets')}"
-        but = f", and not on {listed(style.label('dataset', d) for d in blind)}" if blind else ""
-        said.append(f"{style.label('model', model)} is above all three of what needs no sight of the picture (blank pictures, shuffled ones, the most frequent answer) on {on}{but}.")
+        on = f"{number(len(sets) - len(blind), 0) if len(blind) < len(sets) else 'none'} of {many(len(sets), 'data set', 'data sets')}"
+        but = f", and not on {listed(style.label('dataset', d) for d in blind)}" if 0 < len(blind) < len(sets) else ""
+        said.append(f"{style.label('model', model)} is above everything that needs no sight of the picture ({listed(NEED[b] for b in BLIND if any(r['baseline'] == b for r in rows))}) on {on}{but}.")
         some = {b: [style.label("dataset", r["dataset"]) for r in rows if r["dataset"] in blind and r["baseline"] == b and r["verdict"] == "higher"] for b in BLIND}
         parts = [f"{BLIND[b]} on {listed(names)}" for b, names in some.items() if names]
         said += [f"Of those it is above {'; above '.join(parts)}."] if parts else []
@@ -749,12 +746,12 @@ def failed(facts: Facts) -> list[str]:
     """What did not work, by the numbers: below the base, unlearned sight, answers that cannot be read."""
     main, said = facts["main_results"], []
     for r in main["to_blind"]:
-        if r["group"] == "seen" and r["verdict"] != "higher":
+        if r["method"] == "none" and r["group"] == "seen" and r["verdict"] != "higher":
             said.append(f"The untouched base is not above {BLIND[r['baseline']]} on {_place(r)}, which it has seen: {_points(r)}.")
     for r in main["to_base"]:
         if r["verdict"] == ("higher" if _less_is_better(r) else "lower"):
             said.append(f"{arm(r)} made the model worse on {_place(r)}: {_points(r)} against the untouched base.")
-    said += _level_with_chance(facts) + _not_above(main.get("to_majority", []))
+    said += _level_with_chance(facts) + _not_above(_tuned_to_blind(main))
     for rows in _by_set(r for r in main["to_shuffled"] if r["verdict"] != "higher"):
         if len(rows) > APART:
             said.append(f"On {_place(rows[0])}, not above their controls with shuffled pictures: {'; '.join(f'{arm(r)}, {_points(r)}' + (', which is below it' if r['verdict'] == 'lower' else '') for r in rows)}.")
@@ -792,7 +789,7 @@ def across(facts: Facts) -> list[str]:
     some = f"{number(len(names), 0)} of " if len(names) < len(same) else ""
     said = [f"On each of {some}{many(len(same), f'{group} data set', f'{group} data sets')} the best mean is that of {best_of}." if len(names) > 1 or not some else f"On one of {many(len(same), f'{group} data set', f'{group} data sets')} there is something learned, the most by {best_of}."]
     said += _level_with_chance(facts) + _no_choice_moved(facts)
-    said += _not_above([r for r in main.get("to_majority", []) if r["dataset"] in sets and r["dataset"] not in level])
+    said += _not_above([r for r in _tuned_to_blind(main) if r["dataset"] in sets and r["dataset"] not in level])
     means = sorted((r for r in main["averages"] if r["group"] == group and r["datasets"] > 1), key=lambda r: -r["mean"])
     if means:
         shown = means if len(means) <= NAMED else means[:3] + [r for r in means[3:] if r["method"] == "none"]
@@ -831,10 +828,17 @@ def _no_choice_moved(facts: Facts) -> list[str]:
 
 
 def _not_above(rows: Sequence[Row]) -> list[str]:
-    """On which data sets no tuned model is better than the most frequent answer; none where there is no such set."""
-    better = {r["dataset"] for r in _signed(rows) if r["verdict"] == "higher"}
-    level = [style.label("dataset", d) for d in dict.fromkeys(r["dataset"] for r in rows) if d not in better]
-    return [f"On {listed(level)} no tuned model is above always giving the most frequent answer."] if level else []
+    """On which data sets no tuned model is better than what is said without a picture; none where there is no such set."""
+    level: dict[str, list[str]] = {}
+    for name, way in GUESSES.items():
+        mine = [r for r in rows if r["baseline"] == name]
+        better = {r["dataset"] for r in _signed(mine) if r["verdict"] == "higher"}
+        for dataset in dict.fromkeys(r["dataset"] for r in mine if r["dataset"] not in better):
+            level.setdefault(dataset, []).append(way)
+    ways: dict[str, list[str]] = {}
+    for dataset, theirs in level.items():
+        ways.setdefault(" or ".join(theirs), []).append(style.label("dataset", dataset))
+    return [f"On {listed(names)} no tuned model is above {way}." for way, names in ways.items()]
 
 
 def _scaled(row: Row) -> Row:
@@ -868,4 +872,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, rates, base, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, stability, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, rates, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, stability, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}

@@ -301,13 +301,14 @@ class Words(NamedTuple):
     example_id: str
     question: str
     answers: tuple[str, ...]
+    template: str
 
 
 def read_words(dataset: str, *splits: str) -> list[Words]:
     """The questions of prepared splits without their pictures, those splits that the set has, one after the other."""
     have = digests(dataset)
     tables = [_read_columns(dataset, split, *Words._fields) for split in splits if split in have]
-    return [Words(row.example_id, row.question, tuple(row.answers)) for table in tables for row in table.itertuples()]
+    return [Words(row.example_id, row.question, tuple(row.answers), row.template) for table in tables for row in table.itertuples()]
 
 
 def read_passages() -> dict[str, str]:

@@ -54,7 +54,7 @@ RC = {
 
 CONNECTORS = {"frozen": "connector frozen", "tuned": "connector tuned"}
 PICTURES = {"true": "true pictures", "shuffled": "shuffled pictures", "blank": "blank pictures"}
-BASELINES = {"blank": "Base, blank pictures", "shuffled": "Base, shuffled pictures", "majority": "Most frequent answer", "chance": "Chance"}
+BASELINES = {"blank": "Base, blank pictures", "shuffled": "Base, shuffled pictures", "majority": "Most frequent answer", "question_only": "Question only", "chance": "Chance"}
 KINDS = {"random": "Random", "popular": "Popular", "adversarial": "Adversarial", "present": "Present"}  # of things a probe asks about
 QUANTISATIONS = {"none": "full precision", "nf4": "NF4", "nf4_single": "NF4, quantised once", "int8": "int8"}
 

@@ -174,8 +174,8 @@ def _stacked(head: Sequence[str | Cell], align: str, build: Callable[..., tuple[
     return Table(("Model" if blocks[0][0] else "Precision", *head), tuple(rows), f"l{align}", frozenset(rules))
 
 
-def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> Table:
-    """Method × connector × data set with intervals, the seen and unseen averages, and the baselines below a rule.
+def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame, blind: pd.DataFrame) -> Table:
+    """Method × connector × data set with intervals, the seen and unseen averages, and below a rule the baselines with theirs, `blind` (`estimates.baseline_averages`).
 
     A data set of another metric than accuracy in per cent says so in the head, and is in no average unless all are of it.
     """
@@ -187,15 +187,15 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
     head = ["Method", "Connector", *(Cell(style.label("dataset", s["dataset"]), f"{_unit(s['metric'])}{s['group']}, n = {s['n']}") for s in sets)]
     head += [Cell(f"Mean {g}", f"{_several(held[g])} sets") for g in groups] + [Cell("Unparsed", "%" if len(sets) == 1 else "by data set, %" if len(sets) <= LISTED else "the most, %")]
 
-    def build(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame) -> tuple[Rows, set[int]]:
+    def build(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataFrame, blind: pd.DataFrame) -> tuple[Rows, set[int]]:
         score, average, rows = _lookup(scores, "method", "connector", "dataset"), _lookup(averages, "method", "connector", "group"), []
         for arm in style.ordered(scores[["method", "connector"]].drop_duplicates(), ("method", "connector")).to_dict("records"):
             key, mine = (arm["method"], arm["connector"]), [score(arm["method"], arm["connector"], s["dataset"]) for s in sets]
             rows.append((*_who(arm), *map(_estimate, mine), *(_estimate(average(*key, g)) for g in groups), unparsed(mine)))
-        rules, row = {len(rows)}, _lookup(baselines, "baseline", "dataset")
+        rules, row, mean = {len(rows)}, _lookup(baselines, "baseline", "dataset"), _lookup(blind, "baseline", "group")
         for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
             mine = [row(name, s["dataset"]) for s in sets]
-            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *("–" for _ in groups), "–" if name in ("majority", "chance") else unparsed(mine)))
+            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *(_estimate(mean(name, g)) for g in groups), unparsed(mine) if name in PICTURED else "–"))
         return rows, rules
 
     def unparsed(mine: Sequence[Mapping[str, Any] | None]) -> str | Cell:
@@ -204,7 +204,7 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
         most = max((r for r in mine if r is not None), key=lambda r: r["unparsed"] / r["n"], default=None)
         return "–" if most is None else Cell(number(100 * most["unparsed"] / most["n"]), style.label("dataset", most["dataset"]) if most["unparsed"] else "")
 
-    return _stacked(head, "ll" + "r" * (len(head) - 2), build, scores, averages, baselines)
+    return _stacked(head, "ll" + "r" * (len(head) - 2), build, scores, averages, baselines, blind)
 
 
 LISTED = 3  # the most data sets whose shares of unparsed answers stand in one cell
@@ -225,7 +225,7 @@ def _unparsed(rows: Iterable[Mapping[str, Any] | None]) -> str:
     return " / ".join("–" if r is None else number(100 * r["unparsed"] / r["n"]) for r in rows)
 
 
-KNOWN = {"true": "Right picture", "blank": "Blank", "shuffled": "Shuffled", "majority": "Majority", "chance": "Chance", "question_only": "Question only"}
+KNOWN = {"true": "Right picture", "blank": "Blank", "shuffled": "Shuffled", "majority": "Most frequent", "question_only": "Question only", "chance": "Chance"}
 
 
 def bases_table(frame: pd.DataFrame) -> Table:
@@ -233,20 +233,47 @@ def bases_table(frame: pd.DataFrame) -> Table:
 
     `frame` is `estimates.bases`'; what is the question's own, and so the same for every base, stands once a block. With one base a data set is one row.
     """
+    known = _lookup(frame, "dataset", "model", "baseline")
+
+    def tail(dataset: str, model: str) -> tuple[str, ...]:
+        return (f"{_unparsed([known(dataset, model, 'true')])} %",)
+
+    def about(dataset: str, model: str) -> dict[str, Any] | None:
+        return known(dataset, model, "true")
+
+    return _by_base(frame, about, lambda *key: _estimate(known(*key)), tail, ("Unparsed",), once=True)
+
+
+def blind_table(frame: pd.DataFrame) -> Table:
+    """By how many points each untouched base is above itself without the picture, and above what is said without one, on the same questions: `estimates.to_blind`'s, in the form of `bases_table`."""
+    bare = frame[frame["method"] == "none"]
+    found, firsts = _lookup(bare, "dataset", "model", "baseline"), _lookup(bare.drop_duplicates(["dataset", "model"]), "dataset", "model")
+
+    def difference(*key: str) -> Cell:
+        row = found(*key)
+        return _change(row and {"difference": row["mean"], "difference_low": row["low"], "difference_high": row["high"]})
+
+    return _by_base(bare, firsts, difference, lambda *key: (), ())
+
+
+def _by_base(
+    frame: pd.DataFrame, about: Callable[[str, str], dict[str, Any] | None], cell: Callable[[str, str, str], Cell], tail: Callable[[str, str], tuple[str, ...]], last: tuple[str, ...], *, once: bool = False
+) -> Table:
+    """A block per data set with a row per base and a column per baseline; with `once` what is the question's own stands once a block."""
     kinds, several = [k for k in KNOWN if k in set(frame["baseline"])], frame["model"].nunique() > 1
-    head = ["Data set", *(["Model"] if several else []), *(KNOWN[k] for k in kinds), "Unparsed"]
-    rows, rules, known = [], set(), _lookup(frame, "dataset", "model", "baseline")
+    head = ["Data set", *(["Model"] if several else []), *(KNOWN[k] for k in kinds), *last]
+    rows, rules = Rows(), set()
     for dataset, mine in style.ordered(frame, ("dataset", "model")).groupby("dataset", sort=False):
         rules |= {len(rows)} if rows and several else set()
         own: dict[str, Cell] = {}
         for i, model in enumerate(mine["model"].unique()):
-            right = known(dataset, model, "true")
-            place = Cell(style.label("dataset", dataset), f"{_unit(right['metric'])}{right['group']}, n = {number(right['n'], 0)}") if i == 0 else ""
-            cells = [_estimate(known(dataset, model, k)) for k in kinds]
-            once = ["" if i and k not in PICTURED and own.get(k) == cell else cell for k, cell in zip(kinds, cells, strict=True)]
+            known = about(dataset, model)
+            place = Cell(style.label("dataset", dataset), f"{_unit(known['metric'])}{known['group']}, n = {number(known['n'], 0)}") if i == 0 else ""
+            cells = [cell(dataset, model, k) for k in kinds]
+            shown = ["" if once and i and k not in PICTURED and own.get(k) == one else one for k, one in zip(kinds, cells, strict=True)]
             own |= dict(zip(kinds, cells, strict=True))
-            rows.append((place, *([style.label("model", model)] if several else []), *once, f"{_unparsed([right])} %"))
-    return Table(tuple(head), tuple(rows), "l" * (1 + several) + "r" * (len(kinds) + 1), frozenset(rules))
+            rows.append((place, *([style.label("model", model)] if several else []), *shown, *tail(dataset, model)))
+    return Table(tuple(head), tuple(rows), "l" * (1 + several) + "r" * (len(kinds) + len(last)), frozenset(rules))
 
 
 PICTURED = ("true", "blank", "shuffled")  # what a base was shown
