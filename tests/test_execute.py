@@ -86,6 +86,16 @@ def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
         execute.execute("99_nothing", run(), tmp_path / "copy.ipynb")
 
 
+def test_a_module_that_only_costs_time_is_hidden_while_another_is_imported() -> None:
+    with execute._without("this_module_is_not_there"), execute._without("json"):
+        with pytest.raises(ImportError, match="halted"):
+            import this_module_is_not_there  # noqa: F401
+        assert sys.modules["json"] is json
+    assert "this_module_is_not_there" not in sys.modules and sys.modules["json"] is json
+    code = "import sys; from pathlib import Path; from peftlab import execute; from peftlab.run import Run\ntry: execute.execute(Path('none.ipynb'), Run(), Path('a'))\nexcept ValueError: print('nbformat' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n", "a command that executes nothing waits for what executes"
+
+
 # ---------------------------------------------------------------- plans
 
 

@@ -5,13 +5,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import nbformat
-from nbclient.exceptions import DeadKernelError
 
 from peftlab import kernels, paths, provenance, records
 from peftlab.board import Board
@@ -67,7 +65,9 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
     source = Path(notebook) if Path(notebook).suffix else paths.notebooks() / f"{notebook}.ipynb"
     if not source.is_file():
         raise ValueError(f"there is no notebook {source}")
-    import papermill  # seconds of imports, which the fork server spends on its own at the same time
+    with _without("rfc3987_syntax"):  # jsonschema would read its grammar of addresses for four seconds, and no notebook needs it
+        import papermill  # seconds of imports, which the fork server spends on its own at the same time
+        from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
     killed, free = _killed_for_memory(), provenance.memory().free
@@ -89,6 +89,19 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
         raise StageFailed(what, where=source.name, cell=cell, error=f"{type(error).__name__}: {error}", out_of_memory=memory, when=began, machine=_machine(free) if memory else None) from error
 
 
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """What is imported in this block finds no module of this name, unless it has been imported before."""
+    hidden = name not in sys.modules
+    if hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
+
+
 def _machine(free: int) -> dict[str, Any]:
     """This machine, with the bytes that were free when the notebook began."""
     return {**provenance.machine(), "free_bytes": free}
@@ -96,6 +109,8 @@ def _machine(free: int) -> dict[str, Any]:
 
 def _failing_cell(output: Path) -> str | None:
     """The id of the cell that raised, else of the last one that was begun; None where the copy does not say."""
+    import nbformat
+
     try:
         cells = nbformat.read(output, as_version=4).cells
     except (OSError, ValueError):  # not there, or cut off where the disk was full
@@ -247,6 +262,8 @@ def parameters_cell() -> str:
 
 def renew_parameters() -> list[Path]:
     """Rewrite the parameters cells of the pipeline notebooks from `Run`; returns those that changed."""
+    import nbformat
+
     changed = []
     for name in NOTEBOOKS.values():
         file = paths.notebooks() / f"{name}.ipynb"
