@@ -35,7 +35,7 @@ report: assets  ## fine-tune the smoke grid here and write its report to report/
 	$(PYTHON) -m peftlab report $(STUDY)
 
 test: assets  ## every test, on as many cores as there are, up to four
-	$(PYTHON) -m pytest --import-mode=importlib -n logical --maxprocesses 4 --dist loadfile tests
+	$(PYTHON) -m pytest --import-mode=importlib -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
 
 bench: assets  ## measure speed and memory beside what a user would run instead (BENCH=steps for one)
 	$(PYTHON) -m bench $(BENCH)

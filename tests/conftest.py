@@ -28,6 +28,14 @@ import pandas as pd
 import pytest
 
 
+LONGEST = ("test_execute", "test_notebooks", "test_cluster", "test_methods", "test_matrix", "test_report")  # files of minutes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin first: a worker that comes to one last works on while the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def sizes() -> dict[str, int]:
     """By method, a size that fits the tiny models' width where the card's does not."""

@@ -49,7 +49,7 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
     """
     loaded = outline or models.skeleton(run.model)
     size = methods.fitted(loaded, run)
-    model = methods.attach(loaded, replace(run, size=size, budget=None))
+    model = attached(loaded, replace(run, size=size, budget=None))
     table = count(model, loaded.towers)
     trained = int(table["trainable"].sum())
     activations = kept(loaded, model, run, tokens=tokens, size=size)
@@ -66,6 +66,12 @@ def expected(run: Run, *, tokens: int = 64, outline: Loaded | None = None) -> di
         "adapter": adapter_bytes(model),
     }
     return {"run": run.axes(), "size": size, "trainable": trained, "total": int(table["total"].sum()), "table": table, "bytes": held}
+
+
+def attached(outline: Loaded, run: Run) -> nn.Module:
+    """`methods.attach` to an outline on the meta device: what the method adds holds no numbers either, and none are drawn."""
+    with torch.device("meta"):
+        return methods.attach(outline, run)
 
 
 # A packed weight's bytes: four bits and its share of the constants, doubly quantised or an fp32 for every 64 (Dettmers et al. 2023,

@@ -20,7 +20,7 @@ def largest(loaded: Loaded, run: Run) -> int:
     def trains(size: int) -> int:
         hollow = loading.outline(loaded)
         sized = replace(run, size=size, budget=None, connector=card.connectors[0], quantisation="none")
-        return sum(p.numel() for p in methods.attach(hollow, sized).parameters() if p.requires_grad)
+        return sum(p.numel() for p in ledger.attached(hollow, sized).parameters() if p.requires_grad)
 
     low, high = 1, 2
     if (more := trains(high)) < trains(low):
