@@ -233,6 +233,19 @@ def test_print_refuses_a_picture_without_alternative_text(built: Path, tmp_path:
         typst.compile(str(tmp_path / "a.typ"), format="pdf", pdf_standards=["ua-1"], font_paths=[str(style.fonts())])
 
 
+def test_rows_between_two_rules_stay_on_one_page(tmp_path: Path) -> None:
+    shutil.copy(paths.root() / "report" / "template.typ", tmp_path)
+    sizes = (9, 8, 9, 11, 9, 9, 30, 9, 7)  # 30 rows are too many to be kept together
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    rows = [f'((context [row #metadata(({block}, here().page()))<row>], "small"), ("1.0", ""))' for block, size in enumerate(sizes) for _ in range(size)]
+    table = f'booktabs(align: (left, right), rules: ({", ".join(map(str, ends))},), head: (("a", ""), ("b", "")), {", ".join(rows)})'
+    (tmp_path / "a.typ").write_text(f'#import "template.typ": booktabs\n#{table}')
+    told = [row["value"] for row in json.loads(typst.query(str(tmp_path / "a.typ"), "<row>", font_paths=[str(style.fonts())]))]
+    pages = {block: {page for of, page in told if of == block} for block in range(len(sizes))}
+    assert len(told) == sum(sizes) and len(set.union(*pages.values())) >= 3, "the table is to be longer than a page"
+    assert {block: len(found) for block, found in pages.items()} == {block: 2 if size == 30 else 1 for block, size in enumerate(sizes)}
+
+
 def test_facts_of_another_study_and_a_missing_figure_are_sentences(built: Path) -> None:
     with pytest.raises(ValueError, match="holds facts of study 'smoke', not 'main'"):
         report.build("main")
