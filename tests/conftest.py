@@ -202,6 +202,20 @@ def study(work: Path, written: Path) -> Path:
     return Path(shutil.copytree(written, work / "results" / "smoke"))
 
 
+@pytest.fixture
+def placed(study: Path) -> Path:
+    """The made-up study with LoRA on the attention, where it answers worse, beside LoRA in the whole block; with their controls."""
+    rows = pd.read_parquet(study / "predictions.parquet")
+    mine = rows[rows["method"] == "lora"]
+    worse = mine.assign(run="a" + mine["run"], location="attn", value=np.where(mine["example_id"].str.endswith("7"), 0.0, mine["value"]))
+    worse["outcome"] = np.where((worse["value"] == 0) & (worse["outcome"] == "right"), "wrong", worse["outcome"])
+    pd.concat([rows, worse], ignore_index=True).to_parquet(study / "predictions.parquet", index=False)
+    costs = pd.read_csv(study / "costs.csv", keep_default_na=False, na_values=[""])
+    tuned = costs[costs["method"] == "lora"]
+    pd.concat([costs, tuned.assign(run="a" + tuned["run"], location="attn", trainable_llm=1_000_000)]).to_csv(study / "costs.csv", index=False)
+    return study
+
+
 NAMES = ("cat", "dog", "cow", "pig", "car", "tree", "lamp", "sofa", "spoon", "boat")
 
 

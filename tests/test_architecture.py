@@ -24,7 +24,7 @@ STOREYS: dict[int, tuple[str, ...]] = {
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
     3: ("ledger", "dropout", "connectors", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
     2: ("loading", "records", "answers", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
-    1: ("run", "provenance", "pictures"),
+    1: ("run", "provenance", "pictures", "ways"),
     0: ("datasets", "models", "methods", "paths"),
 }
 TORCH = ("training", "inference", "models.*", "methods.*", "features", "guards", "checkpoints", "ledger", "dropout", "loading", "connectors", "__main__")  # may import torch and its kin

@@ -56,6 +56,15 @@ def test_the_methods_grid_has_every_method_once_and_every_quantisation() -> None
     assert packed == {(method, level) for method in ("none", "lora") for level in methods.QUANTISED}
 
 
+def test_places_are_compared_at_the_same_budget_and_models_by_the_same_methods() -> None:
+    places, bases = tuned(grid.read("places")), tuned(grid.read("models"))
+    assert {(run.method, run.location) for run in places} == {(method, place) for method in ("lora", "adapter", "ia3") for place in ("attn", "mlp", "both")}
+    assert all(run.budget == (1.0 if methods.card(run.method).size_name else None) for run in places)
+    pocket = {name for name, card in models.MODELS.items() if card.family == "pocket" and not name.startswith("tiny")}
+    assert {run.model for run in bases} == pocket and len(bases) == 3 * 4 * 2 * 3
+    assert all({run.seed for run in of} == {42, 43, 44} and {(run.steps, run.batch_size, run.test_size) for run in of} == {(188, 32, 500)} for of in (places, bases))
+
+
 def test_the_forgetting_grid_asks_the_models_of_main_about_what_the_base_has_seen() -> None:
     main, study = grid.read("main"), grid.read("forgetting")
     whole = {run.id for run in main.runs if run.dataset == "icons_choice" and run.train_pictures == "true"}

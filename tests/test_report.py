@@ -646,6 +646,16 @@ def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: P
     assert all(f"{name} is above everything that needs no sight of the picture" in text for name in ("Pocket (MLP)", "Pocket (merger)")) and "We ask 2 untouched models" in text
 
 
+def test_the_ways_to_run_a_method_are_told_apart(placed: Path, cache: Path, prepare: Callable[[], None]) -> None:
+    prepare()
+    for notebook in ("10_main_results", "11_hallucination", "12_cost"):
+        perform(notebook)
+    made = report.build("smoke")
+    text = made.html.read_text()
+    assert text.count("LoRA [attention]") > 10 and text.count("LoRA [attention and MLP]") > 10 and "@location" not in text
+    assert made.pdf.read_bytes().startswith(b"%PDF")
+
+
 def without(study: Path) -> None:
     """Take from a made-up study what would be missing had full fine-tuning not fitted at all, nor the answers of LoRA with the connector tuned on scenes."""
     import pandas as pd

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from itertools import chain, pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peftlab import answers, datasets, models, paths, provenance, records
+from peftlab import answers, datasets, models, paths, provenance, records, ways
 from peftlab.run import Run
 
 
@@ -429,7 +429,7 @@ def _write(folder: Path, tables: dict[str, list[dict[str, Any]]], origins: dict[
 
 @dataclass(frozen=True)
 class Results:
-    """A collected study as `collect` wrote it: its tables, and what made them; ``predictions`` (`answers.read`) are read when they are asked for."""
+    """A collected study as `collect` wrote it: its tables, and what made them; ``predictions`` (`answers.read`) are read when they are asked for; ``told`` is `ways.varied`'s."""
 
     study: str
     folder: Path
@@ -441,11 +441,18 @@ class Results:
     texts: pd.DataFrame
     failures: pd.DataFrame
     provenance: dict[str, Any]
+    told: ways.Told = field(default_factory=dict)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """A row per answer with every axis: `answers.read`."""
-        return answers.read(self.folder / "predictions.parquet")
+        return ways.apart(answers.read(self.folder / "predictions.parquet"), self.told)
+
+    def by_ways(self) -> "Results":
+        """The same study with each of several ways to run a method as a method of its own (`ways`): what tables compare."""
+        told = ways.varied(pd.concat([self.costs, self.failures], ignore_index=True))
+        frames = {name: ways.apart(getattr(self, name), told) for name in ("scores", "costs", "texts", "failures")}
+        return replace(self, told=told, **frames)
 
     def vocabulary(self, tested_on: str) -> tuple[str, ...]:
         """The names of all things that the pictures of a data set or probe can hold; none where that was not kept."""

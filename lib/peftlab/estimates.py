@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from peftlab import answers, datasets, methods, metrics, models, stats, style
+from peftlab import answers, datasets, methods, metrics, models, stats, style, ways
 
 # Axes that no table compares: more than one level of them inside a cell is a mistake in the selection.
 HELD = ("size", "budget", "location", "layers", "lr", "connector_lr", "precision", "checkpointing", "steps", "batch_size", "train_size", "replay", "keep_every", "quantisation", "train_pictures")
@@ -1072,8 +1072,8 @@ def definitions(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     whole, found, spent = _rows(predictions), [], costs(rows)
     about = whole[["method", "connector", "size", "lr", "connector_lr"]]
     about = about.iloc[_grouped(about, list(about))[1]].astype(object)
-    for method in [m for m in style.order("method") if m in set(about["method"])]:
-        card, mine = methods.card(method), about[about["method"] == method]
+    for method in style.shown("method", about["method"]):
+        card, mine = methods.card(ways.method(method)), about[about["method"] == method]
         one = {axis: _only(mine[axis].unique()) for axis in ("size", "lr")}
         rate = _only(mine.loc[mine["connector"] == "tuned", "connector_lr"].unique())
         llm = spent.loc[spent["method"] == method, "trainable_llm"].max() if "trainable_llm" in spent else None
@@ -1114,14 +1114,14 @@ def design(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
     whole = _rows(predictions)
     tuned = ~_is(whole, method="none")
     names = list(whole["model"].unique())
-    plain = rows[[m in ("connector", "full") or methods.card(m).group == "selective" for m in rows["method"]]] if len(rows) else rows  # the others add parameters
+    plain = rows[[m in ("connector", "full") or methods.card(ways.method(m)).group == "selective" for m in rows["method"]]] if len(rows) else rows  # the others add parameters
     return {
         "level": LEVEL,
         "models": [{"model": n, "label": models.card(n).label, "source": models.card(n).source, "licence": models.card(n).licence} for n in names],
         "pocket": [n for n in names if models.card(n).family == "pocket"],
         "others": [n for n in names if models.card(n).family != "pocket"],
         "runs": int(whole.loc[tuned, "run"].nunique()),
-        "methods": int(whole["method"].nunique()),
+        "methods": len({ways.method(m) for m in whole["method"].unique()}),
         "quantised": sorted(set(whole["quantisation"].unique()) - {"none"}),
         "seeds": sorted(int(s) for s in whole["seed"].unique()),
         **{axis: sorted(x for x in whole.loc[tuned, axis].unique().tolist() if not pd.isna(x)) for axis in ("steps", "batch_size", "train_size", "precision")},

@@ -179,7 +179,7 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
     of = [m for m in style.order("model") if m in set(frame["model"])] if "model" in frame else [None]
     chosen, several = [{"dataset": d, "model": m} for m in of for d in style.order("dataset")], len(of) > 1
     found = [(names, block) for names in chosen if len(block := _of(frame, names))]
-    shares = [[m for m in style.order("method") if m in set(block["method"])] for _, block in found]
+    shares = [style.shown("method", block["method"]) for _, block in found]
     ax = _axes(ax, 0.75 + 0.19 * max(3, sum(len(shown) + 1 for shown in shares)))
     ax.peftlab_blocks = []
     places, labels, end = [], [], -1.2
@@ -226,7 +226,7 @@ def _legend(ax: Axes, frame: pd.DataFrame, more: list[Line2D]) -> None:
 
 
 def _methods_legend(ax: Axes, frame: pd.DataFrame) -> None:
-    shown = [m for m in style.order("method") if m in set(frame["method"]) - {"none"}]
+    shown = style.shown("method", set(frame["method"].dropna()) - {"none"})
     looks = [Line2D([], [], marker=style.marker(m), linestyle="none", color=style.colour(m), markersize=4.5, label=style.label("method", m)) for m in shown]
     if len(looks) <= BESIDE:
         ax.legend(handles=[*looks, *_states(frame)], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from peftlab import estimates, metrics, style
+from peftlab import estimates, metrics, style, ways
 from peftlab.tables import BYTES, PARAMETERS, STAGES, bounds, number, scaled
 
 Facts = dict[str, dict[str, Any]]
@@ -26,7 +26,7 @@ def arm(row: Row) -> str:
 
 def _state(row: Row) -> str | None:
     """The state of the connector that a model's name tells; None where there is but one."""
-    return None if row["method"] in ("none", "connector") else row["connector"]
+    return None if ways.method(row["method"]) in ("none", "connector") else row["connector"]
 
 
 def arms(rows: Iterable[Row]) -> str:
@@ -365,7 +365,7 @@ def rates(facts: Facts) -> list[str]:
     for r in main["definitions"]:
         own = r["lr"] if r["lr"] is not None else r["connector_lr"]
         if own is not None:
-            best = min(tried[r["method"]])[1] if r["method"] in tried else None
+            best = min(tried[name])[1] if (name := ways.method(r["method"])) in tried else None
             parts["other" if best is None else "swept" if own == best else "given"].append(style.label("method", r["method"]))
     said = []
     if parts["swept"]:

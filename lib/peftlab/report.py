@@ -15,7 +15,7 @@ import pandas as pd
 import pypandoc
 import typst
 
-from peftlab import answers, blocks, collected, findings, methods, metrics, paths, provenance, records, style, tables
+from peftlab import answers, blocks, collected, findings, methods, metrics, paths, provenance, records, style, tables, ways
 from peftlab.blocks import Block, Card, Figure, Gallery, Heading, Listing, Paragraph, Span, Tabular, plain
 from peftlab.findings import FINDINGS, Facts
 from peftlab.run import PROTOCOL
@@ -254,9 +254,10 @@ def words(facts: Facts) -> dict[str, str]:
     parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} are in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
     few = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     scored = facts["main_results"]["scores"]
-    tuned = {r["method"] for r in scored} - {"none", "full"}
-    states = [s for s in ("frozen", "tuned") if any(r["connector"] == s and r["method"] not in ("none", "connector") for r in scored)]
-    full = "full fine-tuning and with " if any(r["method"] == "full" for r in scored) else ""
+    kinds = {ways.method(r["method"]) for r in scored}
+    tuned = {r["method"] for r in scored if ways.method(r["method"]) not in ("none", "full")}
+    states = [s for s in ("frozen", "tuned") if any(r["connector"] == s and ways.method(r["method"]) not in ("none", "connector") for r in scored)]
+    full = "full fine-tuning and with " if "full" in kinds else ""
     probed = {r["tested_on"] for r in facts.get("hallucination", {}).get("invented", [])}
     seeded = len(design["seeds"]) > 1
     counted = number(design["runs"], 0)
@@ -276,7 +277,7 @@ def words(facts: Facts) -> dict[str, str]:
         "level": number(design["level"], 0),
         "seeded": "Where a model was tuned with several seeds its scores are averaged, the variance between seeds is added, and the quantile is that of Satterthwaite's degrees of freedom." if seeded else "",
         "control": _controlled(facts["main_results"]["to_shuffled"], scored),
-        "whole": " ".join(sentence for method, sentence in WHOLE.items() if any(r["method"] == method for r in scored)),
+        "whole": " ".join(sentence for method, sentence in WHOLE.items() if method in kinds),
         "captioned": CAPTIONED[bool(probed & set(metrics.BESIDE))] + (SIMPLE if "clean_captions" in probed else ""),
         "sources": findings.listed(style.label("dataset", name) for name in origins["sources"]) if origins.get("sources") else "the seen sets",
         "cost_group": facts.get("cost", {}).get("group", ""),
@@ -424,7 +425,7 @@ ANSWERS = 16  # the most that are shown of a question; of more, those of the cor
 def _cards(facts: Facts, pictures: dict[tuple[str, str], Any], *, answers: bool) -> Iterator[Card]:
     """A card per sampled question; with what each model answered, or without."""
     for row in facts["main_results"]["samples"]:
-        core = [r for r in row["responses"] if methods.card(r["method"]).group == "core"]
+        core = [r for r in row["responses"] if methods.card(ways.method(r["method"])).group == "core"]
         shown = row["responses"] if len(row["responses"]) <= ANSWERS else core
         several = len({r["model"] for r in shown}) > 1
         said = ((f"{style.label('model', r['model'])}: {findings.arm(r)}" if several else findings.arm(r), r["response"], _earned(r)) for r in shown) if answers else ()

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache, wraps
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ft2font import FT2Font
 
-from peftlab import datasets, methods, models
+from peftlab import datasets, methods, models, ways
 
 # Okabe and Ito's colours, told apart by every common kind of colour blindness; the base is grey, the rest in card order.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
@@ -86,27 +87,35 @@ def order(axis: str) -> list[str]:
     return list(known[axis])
 
 
+def shown(axis: str, levels: Iterable[str]) -> list[str]:
+    """The different levels among these, in the order of every table and figure; of methods each way to run one (`ways`)."""
+    there = set(levels)
+    return sorted(there, key=ways.place) if axis == "method" else [level for level in order(axis) if level in there]
+
+
 def label(axis: str, level: str) -> str:
-    """The pretty name of a level, as its card says it; raises ValueError naming the choices."""
-    if level not in order(axis):
+    """The pretty name of a level, as its card says it, of a way to run a method with what tells it apart; raises ValueError naming the choices."""
+    known = ways.method(level) if axis == "method" else level
+    if known not in order(axis):
         raise ValueError(f"{axis} is {level!r}; choose one of {', '.join(order(axis))}")
-    cards = {"model": models.card, "method": methods.card, "dataset": datasets.card}
-    return cards[axis](level).label if axis in cards else PLAIN[axis][level]
+    cards = {"model": models.card, "dataset": datasets.card}
+    return ways.label(level) if axis == "method" else cards[axis](level).label if axis in cards else PLAIN[axis][level]
 
 
 def _place(method: str) -> int:
     tuned = [m for m in order("method") if m != "none"]
-    return tuned.index(label("method", method) and method)
+    return tuned.index(label("method", method) and ways.method(method))
 
 
 def colour(method: str) -> str:
-    """The colour of a method, the same in every figure; the untouched base is grey."""
+    """The colour of a method and of every way to run it, the same in every figure; the untouched base is grey."""
     return BASE if method == "none" else PALETTE[_place(method) % len(PALETTE)]
 
 
 def marker(method: str) -> str:
-    """The marker of a method: with its colour it is unique for 64 methods, and without colour it still tells most apart."""
-    return "o" if method == "none" else MARKERS[(_place(method) + _place(method) // len(PALETTE)) % len(MARKERS)]
+    """The marker of a method: with its colour it is unique for 64 methods, and without colour it still tells most apart. That of a way to run a method hangs on its levels."""
+    turn = zlib.crc32(method.encode()) if ways.levels(method) else 0
+    return "o" if method == "none" else MARKERS[(_place(method) + _place(method) // len(PALETTE) + turn) % len(MARKERS)]
 
 
 def fill(connector: str, method: str) -> str:
@@ -117,7 +126,7 @@ def fill(connector: str, method: str) -> str:
 def ordered(frame: pd.DataFrame, by: Iterable[str] = ("dataset", "method", "connector")) -> pd.DataFrame:
     """Rows in the order of the levels of columns `by`; columns that are not there are passed over."""
     by = [c for c in by if c in frame]
-    ranks = {c: {level: i for i, level in enumerate(order(c))} for c in by}
+    ranks = {c: {level: i for i, level in enumerate(shown(c, frame[c].dropna()) if c == "method" else order(c))} for c in by}
     return frame.sort_values(by, key=lambda s: s.astype(object).map(ranks[s.name]), kind="stable").reset_index(drop=True) if by else frame
 
 
