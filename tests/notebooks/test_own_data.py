@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from peftlab import collected, execute, grid, metrics, paths, records, report, tables
+from peftlab import baselines, collected, execute, grid, metrics, paths, records, report, tables
 
 CARD = '''label: "Shelves <b>$x_{$</b> & *co*"
 task: what is on the shelf <img src=x onerror=alert(1)>
@@ -63,7 +63,7 @@ def squeezed(text: str) -> str:
 
 def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) -> None:
     assert execute.run_grid(brought, live=False) == {"done": 4, "skipped": 0, "failed": 0, "blocked": 0, "stale": 0, "does not fit": 0}
-    collected.collect("mine", brought.runs, scorer=metrics, stages=brought.stages)
+    collected.collect("mine", brought.runs, scorer=metrics, stages=brought.stages, blind=baselines.BLIND)
     results = collected.read_results("mine")
     assert set(results.scores["tested_on"]) == {"shelves"} and set(results.scores.query("metric == 'exact'")["n"]) == {6}
     names: dict[str, object] = {}
@@ -72,7 +72,8 @@ def test_a_folder_of_pictures_and_a_csv_reach_the_report(brought: grid.Study) ->
             names["study"] = "mine"
         elif cell.cell_type == "code":
             exec(compile(cell.source, f"10_main_results:{cell.id}", "exec"), names)
-    table = tables.main_table(names["scores"], names["averages"], names["baselines"])
+    table = tables.main_table(names["scores"], names["averages"], names["baselines"], names["baseline_averages"])
+    assert {"Most frequent answer", "Question only"} < {row[0] for row in table.rows}
     assert "Shelves &lt;b&gt;$x_{$&lt;/b&gt; &amp; *co*" in tables.as_html(table)
     made = report.build("mine")
     page = made.html.read_text(encoding="utf-8")
