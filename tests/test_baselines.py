@@ -29,6 +29,18 @@ def test_the_most_frequent_answer_is_that_of_the_kind_of_question() -> None:
     assert baselines.most_frequent(pool[::-1], asked) == baselines.most_frequent(pool, asked)
     with pytest.raises(ValueError, match="no question"):
         baselines.most_frequent([], asked)
+    assert baselines.most_frequent([*pool, records.Words("a", "Q?", ("Two", "Six", "six"), "count")] * 2, asked[1:2]) == ["two"], "upper and lower case are one"
+
+
+def test_where_choices_are_offered_one_of_them_is_guessed() -> None:
+    taught = {("pet", "dog"): 2, ("tool", "saw"): 3, ("fruit", "fig"): 1}
+    pool = [records.Words("a", f"Which {kind}?", (answer,), "which") for (kind, answer), times in taught.items() for _ in range(times)]
+    offered = {("saw", "Dog"): ("saw", "Dog"), ("cow", "Fig"): ("Fig", "Fig"), ("cow", "pig"): ("cow", "cow"), (): ("saw", "dog")}  # by count, by question
+    asked = [records.Words("b", "Which pet?", ("cow",), "which", choices) for choices in offered]
+    assert baselines.most_frequent(pool, asked) == [frequent for frequent, _ in offered.values()]
+    assert baselines.question_only(pool, asked) == [likely for _, likely in offered.values()]
+    two = [one for one in pool if one.answers != ("fig",)]
+    assert baselines.question_only(two, [records.Words("b", f"Which {kind}?", ("x",), "which", ("dog", "saw")) for kind in ("pet", "tool")]) == ["dog", "saw"], "also where there are two classes"
 
 
 def test_a_pool_of_one_answer_is_refused() -> None:

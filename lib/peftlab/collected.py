@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from itertools import chain, pairwise
@@ -56,7 +56,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     Every row carries every axis, resolved. `sources` are kept with what made them: the sets that the study's mean of what is kept is over, where it names any. `scorer` is the module `metrics`: it adds parsed, outcome, value and metric to each answer
     and says what is reported of them.
     blind.parquet: what each way of `blind` (`baselines.BLIND`), taught on a set's own questions for training, answers to those of its test without a picture,
-    of every set that has such questions with two answers at least.
+    of every set that has such questions, with two different answers at least for what has to learn to tell them apart.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
     scores, texts, whole, vocabularies = [], [], {}, {}
@@ -96,8 +96,9 @@ def guessed(blind: Mapping[str, Guess], names: Iterable[str]) -> pd.DataFrame:
     rows = []
     for name in names:
         pool, asked = records.read_words(name, "base", "train"), records.read_words(name, "test")
-        if len({one.answers[0] for one in pool}) > 1:
-            rows += [(way, name, one.example_id, said) for way, guess in blind.items() for one, said in zip(asked, guess(pool, asked), strict=True)]
+        for way, guess in blind.items():
+            with suppress(ValueError):  # nothing can be learned there
+                rows += [(way, name, one.example_id, said) for one, said in zip(asked, guess(pool, asked), strict=True)]
     return pd.DataFrame(rows, columns=["baseline", "tested_on", "example_id", "response"])
 
 
@@ -450,7 +451,7 @@ class Results:
 
     def by_ways(self) -> "Results":
         """The same study with each of several ways to run a method as a method of its own (`ways`): what tables compare."""
-        told = ways.varied(pd.concat([self.costs, self.failures], ignore_index=True))
+        told = ways.varied(pd.concat([self.costs, self.failures, self.scores], ignore_index=True))
         frames = {name: ways.apart(getattr(self, name), told) for name in ("scores", "costs", "texts", "failures")}
         return replace(self, told=told, **frames)
 

@@ -269,12 +269,13 @@ def scores(predictions: Predictions) -> pd.DataFrame:
     return _sorted({**_named(key), **_score(cell), "group": group(key[0], key[3])} for key, cell in cells(predictions).items())
 
 
-def _groups(found: Cells) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Every model, method and connector on all data sets of a group together, of `one_scale`; those that lack one are left out."""
-    kept = set(one_scale(pd.DataFrame({"metric": {key[3]: cell["metric"].iloc[0] for key, cell in found.items()}})).index)
+def _groups(found: Cells, *, like: Cells | None = None) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """Every model, method and connector on all data sets of a group together, of `one_scale`; those that lack one are left out. The groups are those of `like`, `found` itself unless given."""
+    like = found if like is None else like
+    kept = set(one_scale(pd.DataFrame({"metric": {key[3]: cell["metric"].iloc[0] for key, cell in like.items()}})).index)
     found = {key: cell for key, cell in found.items() if key[3] in kept}
     whole: dict[tuple[str, str], dict[str, None]] = {}
-    for key in found:
+    for key in (key for key in like if key[3] in kept):
         whole.setdefault((key[0], group(key[0], key[3])), {})[key[3]] = None
     for model, method, connector in dict.fromkeys(key[:3] for key in found):
         for (of, name), sets in whole.items():
@@ -339,7 +340,8 @@ def baselines(predictions: Predictions, *, guesses: pd.DataFrame | None = None, 
 
 def baseline_averages(predictions: Predictions, *, guesses: pd.DataFrame | None = None, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """`averages` of `baselines`: a row per model, group of data sets and baseline."""
-    found = _groups(_sightless(predictions, guesses, references))
+    predictions = _once(predictions)
+    found = _groups(_sightless(predictions, guesses, references), like=cells(predictions))
     return _blind_rows(({"model": names["model"], "group": names["group"], "datasets": names["datasets"]}, names["method"], cell) for names, cell in found)
 
 
@@ -357,6 +359,8 @@ def _sightless(predictions: Predictions, guesses: pd.DataFrame | None, reference
     for (model, dataset), cell in {(key[0], key[3]): cell for key, cell in cells(predictions).items()}.items():
         for name, words in _guessed(dataset, guesses).items():
             asked = cell["example_id"].to_numpy()
+            if words.index.has_duplicates or not set(asked) <= set(words.index):
+                raise ValueError(f"blind.parquet does not hold one answer of {name} to each question of {dataset} that was asked: collect the study again (python -m peftlab report)")
             if (dataset, name) not in said or not said[dataset, name].index.equals(pd.Index(asked)):  # several models are asked the same questions
                 whole = _whole(dataset, references)
                 said[dataset, name] = _judged(cell, words.loc[asked].set_axis(cell.index), whole=whole).set_axis(asked)

@@ -99,7 +99,7 @@ def _without(name: str) -> Iterator[None]:
         yield
     finally:
         if hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 def _machine(free: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Frames of estimates to Axes, and the files of a figure: svg, pdf and the csv of what is drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -105,17 +106,17 @@ def cost(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     `frame` joins `estimates.averages` with the column ``trainable`` of `estimates.costs`; the untouched base, which trains
     nothing, is a dashed line. Of several models each has axes of its own, of which the first are returned.
     """
-    return _facets(_cost, frame, ax, 3.1)
+    return _facets(partial(_cost, beside=frame["method"]), frame, ax, 3.1)
 
 
-def _cost(frame: pd.DataFrame, ax: Axes) -> None:
+def _cost(frame: pd.DataFrame, ax: Axes, *, beside: Iterable[str]) -> None:
     base = frame[frame["method"] == "none"]
     for row in base.to_dict("records"):
         ax.axhline(row["mean"], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
     if len(base):
         ax.annotate("Untouched base", (1, float(base["mean"].iloc[0])), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize="small", color=style.BASE)
     for row in frame[frame["method"] != "none"].to_dict("records"):
-        _point(ax, row, "trainable", "mean", vertical=True)
+        _point(ax, row, "trainable", "mean", vertical=True, beside=beside)
     ax.set(xscale="log", xlabel="Parameters that train", ylabel="Mean accuracy (%), 95 % interval")
     ax.xaxis.set_major_formatter(EngFormatter(sep="\N{NO-BREAK SPACE}"))  # a power of ten would need mathtext, which labels from a user's card must not reach
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -129,10 +130,10 @@ def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     `frame` is `estimates.forgetting`'s, of one target. Dashed lines are the bare base: above and right of both, nothing was lost and something won.
     Of several models or precisions each has axes of its own, of which the first are returned.
     """
-    return _facets(_forgetting, frame, ax, 3.4)
+    return _facets(partial(_forgetting, beside=frame["method"]), frame, ax, 3.4)
 
 
-def _forgetting(frame: pd.DataFrame, ax: Axes) -> None:
+def _forgetting(frame: pd.DataFrame, ax: Axes, *, beside: Iterable[str]) -> None:
     rows = frame[frame["part"].isin(("A_S", "A_T"))].pivot_table(index=["method", "connector"], columns="part", values=["mean", "low", "high"], sort=False)
     for (method, connector), row in rows.iterrows():
         kept, won = (row[[("mean", part), ("low", part), ("high", part)]].to_numpy() for part in ("A_S", "A_T"))
@@ -141,8 +142,8 @@ def _forgetting(frame: pd.DataFrame, ax: Axes) -> None:
             ax.axvline(won[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
             continue
         one = {"method": method, "connector": connector}
-        _point(ax, one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}, "x", "mean", vertical=True)
-        _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False)
+        _point(ax, one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}, "x", "mean", vertical=True, beside=beside)
+        _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False, beside=beside)
     ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel=f"Mean score on the {'source' if 'sources' in frame else 'seen'} sets (%), 95 % interval")
     ax.grid(True)
 
@@ -195,7 +196,7 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
             mine = block[block["method"] == method]
             for row in mine.to_dict("records"):
                 shift = 0 if len(mine) == 1 else APART * (1 if row["connector"] == "tuned" else -1)
-                _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False)
+                _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False, beside=shown)
     ax.set_yticks(places, labels)
     ax.set_ylim(end - 0.4, -1.1)
     ax.tick_params(axis="y", length=0)
@@ -204,10 +205,10 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
     return ax
 
 
-def _point(ax: Axes, row: dict[str, Any], x: str, y: str, *, vertical: bool) -> None:
+def _point(ax: Axes, row: dict[str, Any], x: str, y: str, *, vertical: bool, beside: Iterable[str]) -> None:
     bounds = None if pd.isna(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
     ax.errorbar(
-        row[x], row[y], **{"yerr" if vertical else "xerr": bounds}, color=style.colour(row["method"]), marker=style.marker(row["method"]), markersize=4.5,
+        row[x], row[y], **{"yerr" if vertical else "xerr": bounds}, color=style.colour(row["method"]), marker=style.marker(row["method"], beside), markersize=4.5,
         markerfacecolor=style.fill(row["connector"], row["method"]), markeredgewidth=1, elinewidth=1, capsize=0, linestyle="none", zorder=3, clip_on=False,  # a marker at zero is whole
     )  # fmt: skip
 
@@ -227,7 +228,7 @@ def _legend(ax: Axes, frame: pd.DataFrame, more: list[Line2D]) -> None:
 
 def _methods_legend(ax: Axes, frame: pd.DataFrame) -> None:
     shown = style.shown("method", set(frame["method"].dropna()) - {"none"})
-    looks = [Line2D([], [], marker=style.marker(m), linestyle="none", color=style.colour(m), markersize=4.5, label=style.label("method", m)) for m in shown]
+    looks = [Line2D([], [], marker=style.marker(m, shown), linestyle="none", color=style.colour(m), markersize=4.5, label=style.label("method", m)) for m in shown]
     if len(looks) <= BESIDE:
         ax.legend(handles=[*looks, *_states(frame)], loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handletextpad=0.3)
         return

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 SURE = "not distinguishable"
 # What the base is compared with that needs no sight of the picture.
 GUESSES = {"majority": "always giving the most frequent answer of training", "question_only": "a classifier of questions that sees no picture"}
-NEED = {"blank": "blank pictures", "shuffled": "shuffled ones", "majority": "the most frequent answer", "question_only": "a classifier of questions"}
+NEED = {"blank": "blank pictures", "shuffled": "shuffled ones", "majority": "the most frequent answer", "question_only": "a classifier of questions", "chance": "chance"}
 BLIND = {"blank": "itself under blank pictures", "shuffled": "itself under shuffled pictures", **GUESSES}
 
 
@@ -192,8 +192,7 @@ def above_chance(facts: Facts) -> list[str]:
             said.append(f"By the interval of the score, {above}{f': {named}' if named and len(found) < len(mine) else ''}{below}.")
         for name, way in GUESSES.items():
             tuned = [r for r in _tuned_to_blind(main) if r["dataset"] == dataset and r["baseline"] == name]
-            often = [b for b in main["baselines"] if b["dataset"] == dataset and b["baseline"] == name]
-            if tuned and not (guess and often and often[0]["mean"] < guess[0]["mean"]):  # where choices differ by question the most frequent answer is often none of them
+            if tuned:
                 of = f"Of {many(len(tuned), 'model', 'models')} tuned on {style.label('dataset', dataset)}"
                 said.append(_split(_signed(tuned), _counted(_signed(tuned)), of, way))
     return said
@@ -233,15 +232,21 @@ def known(facts: Facts) -> list[str]:
     said, main = [], facts["main_results"]
     for model in dict.fromkeys(r["model"] for r in main["to_blind"]):
         rows = [r for r in main["to_blind"] if r["model"] == model and r["method"] == "none"]
+        rows += [{**r, "verdict": "higher" if low > r["mean"] else SURE} for r in main.get("baselines", []) if r["model"] == model and r["baseline"] == "chance" and (low := _low(main, model, r["dataset"])) is not None]
         sets = list(dict.fromkeys(r["dataset"] for r in rows))
         blind = [d for d in sets if any(r["verdict"] != "higher" for r in rows if r["dataset"] == d)]
         on = f"{number(len(sets) - len(blind), 0) if len(blind) < len(sets) else 'none'} of {many(len(sets), 'data set', 'data sets')}"
         but = f", and not on {listed(style.label('dataset', d) for d in blind)}" if 0 < len(blind) < len(sets) else ""
-        said.append(f"{style.label('model', model)} is above everything that needs no sight of the picture ({listed(NEED[b] for b in BLIND if any(r['baseline'] == b for r in rows))}) on {on}{but}.")
-        some = {b: [style.label("dataset", r["dataset"]) for r in rows if r["dataset"] in blind and r["baseline"] == b and r["verdict"] == "higher"] for b in BLIND}
-        parts = [f"{BLIND[b]} on {listed(names)}" for b, names in some.items() if names]
+        said.append(f"{style.label('model', model)} is above everything that needs no sight of the picture ({listed(NEED[b] for b in NEED if any(r['baseline'] == b for r in rows))}) on {on}{but}.")
+        some = {b: [style.label("dataset", r["dataset"]) for r in rows if r["dataset"] in blind and r["baseline"] == b and r["verdict"] == "higher"] for b in NEED}
+        parts = [f"{BLIND.get(b, b)} on {listed(names)}" for b, names in some.items() if names]
         said += [f"Of those it is above {'; above '.join(parts)}."] if parts else []
     return said
+
+
+def _low(main: Row, model: str, dataset: str) -> float | None:
+    """The lower end of the interval of what an untouched base scores; None where it was not asked."""
+    return next((r["low"] for r in main["scores"] if r["method"] == "none" and r["model"] == model and r["dataset"] == dataset), None)
 
 
 @_by_model
@@ -359,14 +364,15 @@ def _counted(rows: Sequence[Row]) -> dict[str, int]:
 
 def rates(facts: Facts) -> list[str]:
     """Where the learning rates of the study's methods come from: the sweep, the study itself, or their authors."""
-    main, tried, parts = facts["main_results"], {}, {"swept": [], "given": [], "other": []}
+    main, tried, parts = facts["main_results"], {}, {"swept": [], "alike": [], "given": [], "other": []}
     for r in main["rates"]:
         tried.setdefault(r["method"], []).append((r["validation_loss"], r["lr"]))
     for r in main["definitions"]:
         own = r["lr"] if r["lr"] is not None else r["connector_lr"]
         if own is not None:
             best = min(tried[name])[1] if (name := ways.method(r["method"])) in tried else None
-            parts["other" if best is None else "swept" if own == best else "given"].append(style.label("method", r["method"]))
+            swept = "swept" if set(ways.levels(r["method"])) <= {"lr", "connector_lr"} else "alike"
+            parts["other" if best is None else swept if own == best else "given"].append(style.label("method", r["method"]))
     said = []
     if parts["swept"]:
         counts = sorted({len(rates) for rates in tried.values()})
@@ -374,6 +380,7 @@ def rates(facts: Facts) -> list[str]:
         on = f" on {style.label('dataset', main['rates'][0]['dataset'])}" if main["rates"][0].get("dataset") else ""
         how = f"the grid lr: {each} rates a method{on}, {number(main['rates'][0]['steps'], 0)} steps, another seed; test data were not asked"
         said.append(f"Rates with the lowest loss of answers on validation data, in a sweep at equal budget ({how}): {listed(parts['swept'])}.")
+    said += [f"Not swept by themselves, but at the rate that the sweep chose for the method as its card has it: {listed(parts['alike'])}."] if parts["alike"] else []
     said += [f"Rates that this study was made to try, which were not the sweep's choice: {listed(parts['given'])}."] if parts["given"] else []
     said += [f"Not swept, but what its authors recommend or a near relative has: the rate of {listed(parts['other']) if len(parts['other']) <= NAMED else many(len(parts['other']), 'method', 'other methods')}."] if parts["other"] else []
     return said

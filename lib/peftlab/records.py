@@ -302,13 +302,14 @@ class Words(NamedTuple):
     question: str
     answers: tuple[str, ...]
     template: str
+    choices: tuple[str, ...] = ()
 
 
 def read_words(dataset: str, *splits: str) -> list[Words]:
     """The questions of prepared splits without their pictures, those splits that the set has, one after the other."""
     have = digests(dataset)
     tables = [_read_columns(dataset, split, *Words._fields) for split in splits if split in have]
-    return [Words(row.example_id, row.question, tuple(row.answers), row.template) for table in tables for row in table.itertuples()]
+    return [Words(row.example_id, row.question, tuple(row.answers), row.template, tuple(row.choices)) for table in tables for row in table.itertuples()]
 
 
 def read_passages() -> dict[str, str]:

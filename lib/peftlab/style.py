@@ -2,7 +2,6 @@
 
 import os
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache, wraps
@@ -112,9 +111,10 @@ def colour(method: str) -> str:
     return BASE if method == "none" else PALETTE[_place(method) % len(PALETTE)]
 
 
-def marker(method: str) -> str:
-    """The marker of a method: with its colour it is unique for 64 methods, and without colour it still tells most apart. That of a way to run a method hangs on its levels."""
-    turn = zlib.crc32(method.encode()) if ways.levels(method) else 0
+def marker(method: str, beside: Iterable[str] = ()) -> str:
+    """The marker of a method: with its colour it is unique for 64 methods, and without colour it still tells most apart. Of the ways to run a method that are drawn `beside` it each has another."""
+    alike = [name for name in shown("method", (name for name in beside if isinstance(name, str))) if ways.method(name) == ways.method(method)]
+    turn = alike.index(method) if method in alike else 0
     return "o" if method == "none" else MARKERS[(_place(method) + _place(method) // len(PALETTE) + turn) % len(MARKERS)]
 
 

@@ -195,7 +195,7 @@ def main_table(scores: pd.DataFrame, averages: pd.DataFrame, baselines: pd.DataF
         rules, row, mean = {len(rows)}, _lookup(baselines, "baseline", "dataset"), _lookup(blind, "baseline", "group")
         for name in [b for b in style.order("baseline") if b in set(baselines["baseline"])]:
             mine = [row(name, s["dataset"]) for s in sets]
-            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *(_estimate(mean(name, g)) for g in groups), unparsed(mine) if name in PICTURED else "–"))
+            rows.append((style.label("baseline", name), "–", *map(_estimate, mine), *(_estimate(mean(name, g)) for g in groups), "–" if name == "chance" else unparsed(mine)))
         return rows, rules
 
     def unparsed(mine: Sequence[Mapping[str, Any] | None]) -> str | Cell:

@@ -23,7 +23,7 @@ AXES: dict[str, tuple[Callable[[str], str], str]] = {  # axes by which ways are 
     "connector_lr": ("connector at {}".format, "no rate of the connector's"),
     "steps": ("{} steps".format, ""),
     "batch_size": ("{} a step".format, ""),
-    "train_size": ("{} examples".format, "all examples"),
+    "train_size": (lambda level: f"{float(level):,.0f} examples", "all examples"),
     "replay": (lambda level: f"{100 * float(level):g} % replay", "no replay"),
 }
 CELL = ("model", "connector", "dataset", "train_pictures", "quantisation", "precision", "checkpointing")  # runs that differ in these are told apart by them
@@ -33,7 +33,8 @@ Told = Mapping[str, tuple[str, ...]]  # by method, the axes by which its ways ar
 def varied(runs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """By method, the axes of which a study has several levels in what is otherwise one comparison; `runs` has a row per tuned model (``costs``)."""
     found = {}
-    for name, mine in runs.groupby("method", sort=False) if len(runs) else ():
+    for name, mine in runs[runs["method"] != "none"].groupby("method", sort=False) if len(runs) else ():
+        mine = _placed(mine, name)
         cells = mine.groupby([c for c in CELL if c in mine], dropna=False, sort=False)
         axes = tuple(axis for axis in AXES if axis in mine and (cells[axis].nunique(dropna=False) > 1).any())
         found |= {name: axes} if axes else {}
@@ -51,7 +52,7 @@ def apart(frame: pd.DataFrame, told: Told) -> pd.DataFrame:
     for method, axes in told.items():
         rows = np.flatnonzero(column == method)
         if len(rows):
-            keys = frame[list(axes)].iloc[rows]
+            keys = _placed(frame[list(axes)].iloc[rows], method)
             number = keys.groupby(list(axes), dropna=False, observed=True, sort=False).ngroup().to_numpy()
             first = np.unique(number, return_index=True)[1]
             codes[rows] = number + len(levels)
@@ -60,13 +61,19 @@ def apart(frame: pd.DataFrame, told: Told) -> pd.DataFrame:
     return frame.assign(method=made if category else np.asarray(made, dtype=object))
 
 
+def _placed(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Rows of one method with the location that is meant where none is given: the first on its card."""
+    usual = methods.card(method).locations[:1]
+    return rows.assign(location=rows["location"].astype(object).where(rows["location"].notna(), usual[0])) if usual and "location" in rows else rows
+
+
 def _name(method: str, levels: Mapping[str, Any]) -> str:
     return f"{method}@{','.join(f'{axis}={_level(value)}' for axis, value in levels.items())}"
 
 
 def _level(value: Any) -> str:
     """A level as a name holds it: the same whether a table read it as a whole number or not; nothing where there is none."""
-    return "" if value is None or pd.isna(value) else value if isinstance(value, str) else f"{value:g}"
+    return "" if value is None or pd.isna(value) else value if isinstance(value, str) else f"{value:.15g}"
 
 
 def method(name: str) -> str:
@@ -79,17 +86,11 @@ def levels(name: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in name.partition("@")[2].split(",") if part)
 
 
-def _usual(card: methods.MethodCard, axis: str) -> str:
-    """The level of an axis that is meant where none is given; nothing where none is."""
-    return card.locations[0] if axis == "location" and card.locations else ""
-
-
 def label(name: str) -> str:
     """What a way is called: the label of its method's card, and its levels in brackets."""
     card, said = methods.card(method(name)), []
     for axis, level in levels(name).items():
         how, none = AXES[axis]
-        level = level or _usual(card, axis)
         said.append(none if not level else f"{card.size_name} {level}" if axis == "size" else how(level))
     return card.label + (f" [{', '.join(said)}]" if said else "")
 
@@ -98,6 +99,5 @@ def place(name: str) -> tuple[Any, ...]:
     """What ways are ordered by: the order of methods, then of locations on the card, then of numbers; where there is no level, last."""
     card, key = methods.card(method(name)), [list(methods.METHODS).index(method(name))]
     for axis, level in levels(name).items():
-        level = level or _usual(card, axis)
         key.append(card.locations.index(level) if axis == "location" and level in card.locations else float(level) if level else math.inf)
     return tuple(key)
