@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from itertools import chain, pairwise
@@ -97,8 +97,11 @@ def guessed(blind: Mapping[str, Guess], names: Iterable[str]) -> pd.DataFrame:
     for name in names:
         pool, asked = records.read_words(name, "base", "train"), records.read_words(name, "test")
         for way, guess in blind.items():
-            with suppress(ValueError):  # nothing can be learned there
-                rows += [(way, name, one.example_id, said) for one, said in zip(asked, guess(pool, asked), strict=True)]
+            try:
+                given = guess(pool, asked)
+            except ValueError:  # nothing can be learned there
+                continue
+            rows += [(way, name, one.example_id, said) for one, said in zip(asked, given, strict=True)]
     return pd.DataFrame(rows, columns=["baseline", "tested_on", "example_id", "response"])
 
 
