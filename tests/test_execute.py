@@ -87,6 +87,63 @@ def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
         execute.execute("99_nothing", run(), tmp_path / "copy.ipynb")
 
 
+def aggregates(folder: Path, *sources: str) -> list[Path]:
+    """Aggregate notebooks of one cell each, beside a cell of parameters."""
+    files, kernel = [], {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": {"name": "python"}}
+    for number, source in enumerate(sources):
+        cells = [nbformat.v4.new_code_cell("study = 'none'", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), file := folder / f"{number}_study.ipynb")
+        files.append(file)
+    return files
+
+
+MET = """
+import time
+from pathlib import Path
+Path(r"{mine}").touch()
+for _ in range(600):
+    if Path(r"{other}").exists():
+        break
+    time.sleep(0.1)
+else:
+    raise RuntimeError("the other one never ran")
+"""
+ALONE = """
+import time
+from pathlib import Path
+place = Path(r"{place}")
+place.mkdir()
+time.sleep(1)
+place.rmdir()
+"""
+
+
+def test_notebooks_of_a_report_run_side_by_side_and_come_in_their_order(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "cores", lambda: 2)
+    a, b = tmp_path / "a", tmp_path / "b"
+    made = list(execute.aggregate(aggregates(tmp_path, MET.format(mine=a, other=b), MET.format(mine=b, other=a)), "mine"))
+    assert [file.name for file in made] == ["0_study.ipynb", "1_study.ipynb"]
+    assert all('study = "mine"' in "".join(cell.source for cell in nbformat.read(file, as_version=4).cells) for file in made)
+
+
+def test_notebooks_of_a_report_that_do_not_fit_in_memory_together_run_in_turn(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "cores", lambda: 2)
+    files = aggregates(tmp_path, *[ALONE.format(place=tmp_path / "alone")] * 2)
+    assert len(list(execute.aggregate(files, "mine", each=provenance.memory().free * 2 // 3))) == 2, "one does not fit twice; one that fits not once is tried all the same"
+    with pytest.raises(execute.StageFailed, match="FileExistsError"):
+        list(execute.aggregate(files, "mine", each=1))
+
+
+def test_a_notebook_of_a_report_that_fails_ends_the_others(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "cores", lambda: 2)
+    begun, started = tmp_path / "begun", time.monotonic()
+    files = aggregates(tmp_path, MET.format(mine=tmp_path / "here", other=begun) + "raise ValueError('no table')", f"open(r'{begun}', 'w').close()\nimport time\ntime.sleep(400)", "1 / 1")
+    with pytest.raises(execute.StageFailed, match="ValueError: no table") as failed:
+        list(execute.aggregate(files, "mine"))
+    assert failed.value.facts["where"] == "0_study.ipynb" and time.monotonic() - started < 300
+    assert not (paths.build() / "notebooks" / "2_study.ipynb").exists()
+
+
 def test_a_module_that_only_costs_time_is_hidden_while_another_is_imported() -> None:
     with execute._without("this_module_is_not_there"), execute._without("json"):
         with pytest.raises(ImportError, match="halted"):

@@ -330,13 +330,13 @@ def report(args: argparse.Namespace) -> int:
         return 0
     for name in ("facts", "figures", "notebooks"):
         shutil.rmtree(paths.build() / name, ignore_errors=True)
-    for notebook, stage in AGGREGATE.items():
-        if stage in study.stages:
-            try:
-                print(f"executed {execute.aggregate(notebook, study.name)}")
-            except execute.StageFailed as failed:
-                print(f"peftlab report: {failed}", file=sys.stderr)
-                return 1
+    read = [notebook for notebook, stage in AGGREGATE.items() if stage in study.stages]
+    try:
+        for copy in execute.aggregate(read, study.name, each=collected.memory(study.name)):
+            print(f"executed {copy}")
+    except execute.StageFailed as failed:
+        print(f"peftlab report: {failed}", file=sys.stderr)
+        return 1
     made = room.build(study.name)
     print(f"wrote {made.html}\nwrote {made.pdf}")
     return 0

@@ -72,16 +72,18 @@ class Writer:
         if not self.waiting:
             return
         tables, stages = zip(*self.waiting)
-        rows, place = together(tables), np.repeat(np.arange(len(tables)), [len(t) for t in tables])
+        rows, place = together(tables), pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), [len(t) for t in tables]))
         columns = []
         for part in SCHEMA:
             if part.name in ABOUT:
-                columns.append(pa.array([about.get(part.name) for about in stages], part.type).take(pa.array(place)))
+                levels = pa.array([about.get(part.name) for about in stages], part.type)
+                columns.append((levels.dictionary_encode() if _is_text(part.type) else levels).take(place))
             else:
                 columns.append(rows[part.name] if part.name in rows.column_names else pa.nulls(len(rows), part.type))
-        self._writer = self._writer or pq.ParquetWriter(self.file, SCHEMA, **encoding(SCHEMA))
+        gathered = pa.table(columns, names=SCHEMA.names)
+        self._writer = self._writer or pq.ParquetWriter(self.file, gathered.schema, store_schema=False, **encoding(SCHEMA))  # read back, texts are plain
         self._settle()
-        self._written = self._beside.submit(self._writer.write_table, pa.table(columns, schema=SCHEMA), row_group_size=len(rows))
+        self._written = self._beside.submit(self._writer.write_table, gathered, row_group_size=len(rows))
         self.waiting, self.rows = [], 0
 
     def _settle(self) -> None:
@@ -139,6 +141,11 @@ def read(file: Path) -> pd.DataFrame:
             first[places[weighed]] = weighed
             columns |= _lists(source, ["options"], places, first)
     return pd.DataFrame({name: columns[name] for name in (*kinds.names, "likeliest") if name in columns}, copy=False)
+
+
+def memory(file: Path) -> int:
+    """How many bytes a notebook takes that reads a study's answers and works on them, at most: measured with eleven million of them."""
+    return 500_000_000 + 150 * pq.read_metadata(file).num_rows
 
 
 def greatest(lists: pa.ChunkedArray) -> np.ndarray:

@@ -197,8 +197,8 @@ class Gallery:
         places = [card.place for card in self.cards]
         turn = sorted(range(len(places)), key=lambda i: (places[:i].count(places[i]), i))[: self.shown]
         for i, card in enumerate(self.cards[j] for j in sorted(turn)):
-            name = f"{self.key}-{i}.png"
-            card.image.save(folder / name)
+            kind, data = _printed(card.image)
+            (folder / (name := f"{self.key}-{i}.{kind}")).write_bytes(data)
             said = "".join(f"({literal(MARKS.get(o, o))}, {literal(w)}, {literal(_short(t) or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
             cards.append(f"({literal(name)}, {literal(card.alt)}, {literal(card.place)}, {literal(card.question)}, {literal(card.answer)}, ({said}))")
         return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, gallery(({', '.join(cards)},)), floats: false)"
@@ -210,8 +210,17 @@ def _short(text: str, most: int = 60) -> str:
 
 
 def _webp(image: Image.Image) -> bytes:
+    return _encoded(image, "WEBP", quality=80, method=4)
+
+
+def _printed(image: Image.Image) -> tuple[str, bytes]:
+    """A picture for the PDF, which keeps JPEG as it is and cannot hold WebP: what is smaller of it and PNG, a photograph or a drawing."""
+    return min((("jpg", _encoded(image.convert("RGB"), "JPEG", quality=90)), ("png", _encoded(image, "PNG", optimize=True))), key=lambda made: len(made[1]))
+
+
+def _encoded(image: Image.Image, kind: str, **how: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80, method=4)
+    image.save(buffer, kind, **how)
     return buffer.getvalue()
 
 

@@ -152,7 +152,7 @@ def _filled(scorer: Scorer, rows: pa.Table) -> tuple[str, ...]:
     names = tuple(name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count < len(rows))
     if "likelihoods" not in names:
         return names
-    first = rows.filter(rows["likelihoods"].is_valid()).slice(0, 1).to_pylist()[0]
+    first = rows.slice(rows["likelihoods"].is_valid().index(True).as_py(), 1).to_pylist()[0]
     taught = scorer.weighed(first["choices"], first.get("options"), first["answers"])
     return names if taught else tuple(name for name in names if name != "likelihoods")
 
@@ -489,11 +489,22 @@ def _kept(study: str) -> Path | None:
     return next((folder for place in (paths.results(), paths.published_results()) if ((folder := place / study) / "provenance.json").exists()), None)
 
 
-def read_results(study: str) -> Results:
-    """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
+def _folder(study: str) -> Path:
+    """Where the tables of a study lie; FileNotFoundError saying how to make them."""
     folder = _kept(study)
     if folder is None:
         raise FileNotFoundError(f"study {study!r} is not collected: run `python -m peftlab run {study}` and then `python -m peftlab report {study}`")
+    return folder
+
+
+def memory(study: str) -> int:
+    """How many bytes a notebook takes that reads a collected study, at most (`answers.memory`)."""
+    return answers.memory(_folder(study) / "predictions.parquet")
+
+
+def read_results(study: str) -> Results:
+    """The tables of a study: those collected here, else the published ones; raises FileNotFoundError saying how to make them."""
+    folder = _folder(study)
     words = {f.name: str for f in fields(Run) if f.type is str}  # else a column of "true" is read as a truth value
     tables = ("scores", "costs", "failures", "vocabulary")
     scores, costs, failures, named = (

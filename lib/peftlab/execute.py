@@ -4,11 +4,15 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from threading import Event
+from types import ModuleType
 from typing import Any
 
 from peftlab import kernels, paths, provenance, records
@@ -50,14 +54,42 @@ def execute(notebook: str | Path, run: Run, output: Path, *, again: bool = False
     _perform(notebook, output, {**run.axes(), "again": again})
 
 
-def aggregate(notebook: str | Path, study: str) -> Path:
-    """Execute an aggregate notebook for a collected study; returns its executed copy in report/build/notebooks.
+def aggregate(notebooks: Sequence[str | Path], study: str, *, each: int = 0) -> Iterator[Path]:
+    """Execute aggregate notebooks for a collected study; gives their executed copies in report/build/notebooks, in the order of the notebooks.
 
-    `notebook` is a name in notebooks/ or a path. Raises like `execute`.
+    A notebook is a name in notebooks/ or a path. As many run at once as there are cores and, where each takes `each` bytes, as fit in memory.
+    Raises like `execute` for the first that failed: the kernels of those that still run are ended, and no other is begun.
     """
-    output = paths.build() / "notebooks" / f"{Path(notebook).stem}.ipynb"
-    _perform(notebook, output, {"study": study})
-    return output
+    failed = Event()
+
+    def perform(notebook: str | Path, copy: Path) -> None:
+        if not failed.is_set():
+            try:
+                _perform(notebook, copy, {"study": study})
+            except BaseException:
+                failed.set()
+                raise
+
+    _papermill()  # imported by one thread
+    copies = [paths.build() / "notebooks" / f"{Path(notebook).stem}.ipynb" for notebook in notebooks]
+    fit = provenance.memory().free // each if each else len(copies)
+    with ThreadPoolExecutor(max(1, min(provenance.cores(), fit))) as pool:
+        begun = [pool.submit(perform, notebook, copy) for notebook, copy in zip(notebooks, copies, strict=True)]
+        try:
+            for one, copy in zip(begun, copies, strict=True):
+                one.result()
+                yield copy
+        except BaseException:
+            failed.set()
+            kernels.shut_down()
+            raise
+
+
+@cache
+def _papermill() -> ModuleType:
+    with _without("rfc3987_syntax"):  # jsonschema would read its grammar of addresses for four seconds, and no notebook needs it
+        import papermill  # seconds of imports, which the fork server spends on its own at the same time
+    return papermill
 
 
 def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> None:
@@ -65,9 +97,8 @@ def _perform(notebook: str | Path, output: Path, parameters: dict[str, Any]) -> 
     source = Path(notebook) if Path(notebook).suffix else paths.notebooks() / f"{notebook}.ipynb"
     if not source.is_file():
         raise ValueError(f"there is no notebook {source}")
-    with _without("rfc3987_syntax"):  # jsonschema would read its grammar of addresses for four seconds, and no notebook needs it
-        import papermill  # seconds of imports, which the fork server spends on its own at the same time
-        from nbclient.exceptions import DeadKernelError
+    papermill = _papermill()
+    from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
     killed, free = _killed_for_memory(), provenance.memory().free

@@ -62,7 +62,6 @@ class ForkServer:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
         theirs.close()
-        self.last_exit: int | None = None
         self._socket, self._stream, self._lock, self._asked = ours, ours.makefile("rw", encoding="utf-8"), threading.Lock(), 0
 
     def ask(self, **request: Any) -> Any:
@@ -107,23 +106,32 @@ class ForkServer:
 
 
 _server: ForkServer | None = None
+_starting = threading.Lock()
+_asked = threading.local()  # notebooks may run side by side, a thread each
 
 
 def server() -> ForkServer:
     """This process's fork server, started on the first call; it needs some seconds of imports before its first fork."""
     global _server
-    if _server is None or not _server.alive():
-        if _server is not None:
-            _server.close()
-        else:
-            atexit.register(lambda: _server and _server.close())
-        _server = ForkServer()
-    return _server
+    with _starting:
+        if _server is None or not _server.alive():
+            shut_down()
+            _server = ForkServer()
+        return _server
+
+
+@atexit.register
+def shut_down() -> None:
+    """End this process's fork server, where there is one, and every kernel of it."""
+    global _server
+    if _server is not None:
+        _server.close()
+        _server = None
 
 
 def last_exit() -> int | None:
-    """The exit code of the warm kernel that was last asked about, minus the signal that ended it; None while it runs."""
-    return _server.last_exit if _server else None
+    """The exit code of the warm kernel that this thread asked about last, minus the signal that ended it; None while it runs."""
+    return getattr(_asked, "exit", None)
 
 
 class ForkedKernel:
@@ -141,7 +149,7 @@ class ForkedKernel:
                 self.returncode = self.parent.ask(poll=self.pid)
             except RuntimeError:
                 self.returncode = -signal.SIGKILL  # the server is gone, and its kernels with it
-            self.parent.last_exit = self.returncode
+            _asked.exit = self.returncode
         return self.returncode
 
     def wait(self) -> int:
