@@ -165,6 +165,50 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tiny_data: Path, monkeypatch:
     assert "pip install 'peftlab[cluster]'" in capsys.readouterr().err
 
 
+def test_more_cores_than_any_node_has_are_refused_where_no_node_will_be_added(nodes: Any, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], eventually: Callable[..., bool]) -> None:
+    import ray
+
+    monkeypatch.setattr(execute, "advance", None)  # nothing may come that far
+    with cluster._connected(ray, nodes.address):
+        assert eventually(lambda: cluster._stays(ray), seconds=60), "Ray's monitor no longer says that it mirrors the nodes"
+        assert __main__.main(["run", "smoke", "--on", nodes.address, "--threads", "2"]) == 2
+        said = capsys.readouterr().err
+        assert "--threads is 2, and no node of the cluster has as many: its largest has 1 CPU. Ask for what one node has (--threads, --gpus), or name another cluster (--on)" in said
+        assert cluster._lacks(ray, 1, None) == ""
+
+
+def test_a_node_that_may_still_come_is_waited_for(tiny_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from ray.experimental import internal_kv
+
+    there = [{"Alive": True, "Resources": {"CPU": 64.0}}, {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}}]
+    ray = SimpleNamespace(nodes=lambda: there, cluster_resources=lambda: {"CPU": 72.0, "GPU": 4.0})
+    assert cluster._lacks(ray, 8, None) == cluster._lacks(ray, 8, 4) == "", "one node has both"
+    assert cluster._lacks(ray, 16, 0.5) == "--threads is 16 and --gpus 0.5, and no node of the cluster has both: its largest has 8 CPU and 4 GPU"
+    for types, stays in (({"a1": "node_a1", "b2": "node_b2"}, True), ({"a1": "node_a1", "b2": "worker"}, False), ({"a1": "ray.head.default"}, False), ({}, False), (None, False)):
+        said = None if types is None else json.dumps({"autoscaler_report": {"node_type_mapping": types}}).encode()
+        monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key, said=said: said)
+        assert cluster._stays(ray) is stays, types
+    asked, more = [], {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 1.0}}
+    monkeypatch.setattr(cluster, "_ray", lambda: ray)
+    monkeypatch.setattr(cluster, "_connected", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(cluster._Sent, "send", lambda self, task, held: self.running.update({task.folder: (task, held, None)}))
+
+    def back(self: cluster._Sent) -> Iterator[Any]:
+        asked.append(cluster._lacks(ray, 16, None))
+        there.append(more)
+        for task, held, _ in [self.running.pop(folder) for folder in list(self.running)] if len(asked) > 1 else ():
+            yield task, held, execute.StageFailed("a test", where="the cluster").facts, b"", 1.0
+
+    monkeypatch.setattr(cluster._Sent, "back", back)
+    of = study(run("none"))
+    assert cluster.run_grid(of, "auto", threads=16, live=False)["failed"] == 1
+    assert asked[0] and not asked[1]
+    assert capsys.readouterr().out.count(f"waiting for another node: {asked[0]}") == 1
+    del there[2:]
+    with pytest.raises(ValueError, match="--threads is 16 and --gpus 1, and no node"):
+        cluster.run_grid(of, cluster.LOCAL, threads=16, live=False)
+
+
 def test_what_is_lost_is_sent_again_a_few_times_and_what_does_not_fit_once_to_a_node_of_its_own(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

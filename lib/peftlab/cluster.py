@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -35,7 +36,8 @@ def run_grid(study: Study, address: str, *, again_stale: bool = False, again_unf
     an empty folder of some node, and takes its place here under the stage's lock, so that other executors may share this folder.
     One that runs out of memory is executed again with a whole node to itself: where that does not hold it either, it does not fit.
     A node needs the project set up at this commit, and no folder in common with this machine; one that is at another commit
-    fails the stage. Raises ValueError where Ray is not installed, no cluster answers, or `threads` or `gpus` is not above 0.
+    fails the stage. Raises ValueError where Ray is not installed, no cluster answers, `threads` or `gpus` is not above 0, or no node
+    has as many and none will be added (`_stays`); where one may be, it is waited for, and that is said.
     """
     for name, value in (("threads", threads), ("gpus", gpus)):
         if value is not None and value <= 0:
@@ -44,21 +46,26 @@ def run_grid(study: Study, address: str, *, again_stale: bool = False, again_unf
     tasks, states, outcomes = plan(study), States(), dict[Path, str]()
     for task in tasks:
         records.sealed(task.folder) if task.stage != "prepare" else None
-    with _connected(ray, address), Board(study, tasks, outcomes, live=live, workers=_slots(ray, threads)) as board:
-        execute.advance([task for task in tasks if task.stage == "prepare"], states, outcomes, board, execute.Call())
-        sent = _Sent(ray, threads, gpus, provenance.commit())
-        while len(outcomes) < len(tasks):
-            settled, room = len(outcomes), QUEUED * _slots(ray, threads)  # a cluster may grow
-            for task in tasks:
-                if task.folder not in outcomes and task.folder not in sent.running and len(sent.running) < room:
-                    _advance(task, states, outcomes, board, sent, again_stale=again_stale, again_unfit=again_unfit)
-            for task, held, facts, data, seconds in sent.back():
-                with held:
-                    _settle(task, states, board, facts, data, seconds)
-            sent.forget({need for task in tasks if task.folder not in outcomes for need in task.needs})
-            if not sent.running and len(outcomes) == settled:
-                board.show("waiting for another process")
-                time.sleep(WAIT)
+    with _connected(ray, address):
+        if (lacks := _lacks(ray, threads, gpus)) and (address == LOCAL or _stays(ray)):
+            raise ValueError(f"{lacks}. Ask for what one node has (--threads, --gpus), or name another cluster (--on)")
+        with Board(study, tasks, outcomes, live=live, workers=_slots(ray, threads)) as board:
+            execute.advance([task for task in tasks if task.stage == "prepare"], states, outcomes, board, execute.Call())
+            sent = _Sent(ray, threads, gpus, provenance.commit())
+            while len(outcomes) < len(tasks):
+                settled, room = len(outcomes), QUEUED * _slots(ray, threads)  # a cluster may grow
+                for task in tasks:
+                    if task.folder not in outcomes and task.folder not in sent.running and len(sent.running) < room:
+                        _advance(task, states, outcomes, board, sent, again_stale=again_stale, again_unfit=again_unfit)
+                if sent.running and (lacks := _lacks(ray, threads, gpus)):
+                    board.show(f"waiting for another node: {lacks}")
+                for task, held, facts, data, seconds in sent.back():
+                    with held:
+                        _settle(task, states, board, facts, data, seconds)
+                sent.forget({need for task in tasks if task.folder not in outcomes for need in task.needs})
+                if not sent.running and len(outcomes) == settled:
+                    board.show("waiting for another process")
+                    time.sleep(WAIT)
     counts = Counter(outcomes.values())
     return {outcome: counts[outcome] for outcome in execute.OUTCOMES}
 
@@ -134,9 +141,42 @@ def _settle(task: Task, states: States, board: Board, facts: dict[str, Any] | No
         board.settle(task, UNFIT if states.unfit(task) else "failed", facts["what"])
 
 
+def _nodes(ray: Any) -> list[tuple[float, float]]:
+    """GPUs and cores of each node that is alive."""
+    return [(node.get("GPU", 0), node.get("CPU", 0)) for node in (n["Resources"] for n in ray.nodes() if n["Alive"])]
+
+
+def _asked(ray: Any, threads: int, gpus: float | None) -> tuple[float, float]:
+    """Cores and GPUs that a stage asks for."""
+    return threads, (1.0 if gpus is None else gpus) if ray.cluster_resources().get("GPU") else 0
+
+
+def _lacks(ray: Any, threads: int, gpus: float | None) -> str:
+    """That no node of the cluster has what a stage asks for, and what the largest has; empty where one has."""
+    cores, of_gpu = _asked(ray, threads, gpus)
+    if any(c >= cores and g >= of_gpu for g, c in _nodes(ray)):
+        return ""
+    most, most_of_gpu = _largest(ray)
+    if of_gpu:
+        return f"--threads is {threads} and --gpus {of_gpu:g}, and no node of the cluster has both: its largest has {most:g} CPU and {most_of_gpu:g} GPU"
+    return f"--threads is {threads}, and no node of the cluster has as many: its largest has {most:g} CPU"
+
+
+def _stays(ray: Any) -> bool:
+    """Whether no node will be added by itself: Ray's monitor then has no types of nodes, but mirrors those there are, each as one of its own.
+
+    No public function tells. False, too, where that is not known: Ray's second autoscaler (Kubernetes) reports nothing here, nor does a cluster that has just begun.
+    """
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    said = json.loads(_internal_kv_get("__autoscaling_status") or "{}")
+    types = said.get("autoscaler_report", {}).get("node_type_mapping")
+    return bool(types) and all(kind == f"node_{node}" for node, kind in types.items())
+
+
 def _largest(ray: Any) -> tuple[float, float]:
     """Cores and GPUs of the node that has most of them."""
-    return max(((node.get("GPU", 0), node.get("CPU", 1)) for node in (n["Resources"] for n in ray.nodes() if n["Alive"])), default=(0, 1))[::-1]
+    return max(_nodes(ray), default=(0, 0))[::-1]
 
 
 def _lost(what: str, **more: Any) -> dict[str, Any]:
@@ -164,8 +204,8 @@ class _Sent:
                 data = _pack(need)
                 self.packed[need] = hashlib.sha256(data).hexdigest(), self.ray.put(data)
         inputs = [(_place(need), *self.packed[need]) for need in task.needs]
-        cores, gpus = _largest(self.ray) if task.folder in self.alone else (self.threads, (1.0 if self.gpus is None else self.gpus) if self.ray.cluster_resources().get("GPU") else 0)
-        perform = self.ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(_perform).options(name=task.name)  # Ray would try what does not fit for ever
+        cores, gpus = _largest(self.ray) if task.folder in self.alone else _asked(self.ray, self.threads, self.gpus)
+        perform = self.ray.remote(num_cpus=max(1, cores), num_gpus=gpus, max_retries=0)(_perform).options(name=task.name)  # Ray would try what does not fit for ever
         self.running[task.folder] = task, held, perform.remote(task.run.axes(), task.stage, inputs, _own_cards(), self.commit, self.threads)
 
     def back(self) -> Iterator[tuple[Task, contextlib.ExitStack, dict[str, Any] | None, bytes, float | None]]:
