@@ -9,9 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from peftlab import execute, kernels, paths, records, tasks
 from peftlab.run import CONTROLS, Run
@@ -152,6 +154,22 @@ def test_a_warm_kernel_gives_the_same_and_the_run_cell_can_be_run_again(file: Pa
     NotebookClient(notebook, kernel_manager_class=kernels.manager_class(), iopub_timeout=60).execute()
     assert last.execution_count == sum(cell.cell_type == "code" for cell in notebook.cells)
     assert results(file) == cold
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are warm on Linux only")
+@pytest.mark.parametrize("file", PIPELINE[2:], ids=lambda f: f.stem)
+def test_a_scorer_that_fails_loses_no_answer(file: Path, environment: dict[str, str]) -> None:
+    others = {**TINY, "test_size": 12, "probe_size": 12}
+    stage = {notebook: stage for stage, notebook in tasks.NOTEBOOKS.items()}[file.stem]
+    folder = records.stage_folder(Run(**others), stage)
+    assert not folder.exists()
+    notebook = papermill.parameterize.parameterize_notebook(papermill.iorw.load_notebook_node(str(file)), others)
+    (run,) = [cell for cell in notebook.cells if "run = Run.from_cell(globals())" in cell.source]
+    run.source += "\nmetrics.judge = None"
+    with pytest.raises(CellExecutionError, match="'NoneType' object is not callable"):
+        NotebookClient(notebook, kernel_manager_class=kernels.manager_class(), iopub_timeout=60).execute()
+    assert records.sealed(folder)["stamp"]["seconds"] > 0
+    assert len(pd.read_parquet(folder / "predictions.parquet")) == 12
 
 
 @pytest.mark.parametrize(("given", "said"), [({"rnak": 8}, "'rnak' is not an axis; the axes are model, dataset"), ({"method": "lroa"}, "choose one of none, connector")])
