@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +93,18 @@ def test_a_size_takes_the_first_of_a_seeded_order(prepared: dict[str, str], cach
     assert [e.example_id for e in two] == [e.example_id for e in three][:2]
     with pytest.raises(ValueError, match="5 examples asked of icons_choice/train, which has 4"):
         records.read_examples("icons_choice", "train", size=5)
+
+
+def test_what_is_replayed_is_as_many_as_the_share_says_or_refused(work: Path, cache: Path, prepare_tiny: Callable[..., None]) -> None:
+    prepare_tiny("icons_choice", "scenes", "facts", "titles")
+    run = Run(train_size=48, replay=0.1)
+    train = records.read_examples(run.dataset, "train", size=run.train_size, seed=run.seed)
+    assert len(records.read_replay(run, train)) == 5 and len(records.read_replay(replace(run, replay=1), train)) == 48
+    assert len(records.read_replay(replace(run, train_size=1, replay=0.6), train[:1])) == 1, "more than half of one is one"
+    assert records.read_replay(replace(run, replay=None), train) == []
+    assert Run(method="none", replay=0.0001).replay, "what is not tuned replays nothing"
+    with pytest.raises(ValueError, match="replay is 0.01, which of 48 training examples is not one: a share of at least 0.021"):  # of a set whose card leaves its size open
+        records.read_replay(replace(run, train_size=None, replay=0.01), train)
 
 
 def test_two_examples_with_one_id_are_refused(work: Path) -> None:

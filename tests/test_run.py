@@ -45,6 +45,9 @@ from peftlab.run import CONTROLS, Run, axis
         ({"method": "ia3", "size": 4}, "size is 4, but ia3 has no size"),
         ({"lr": 0}, "lr is 0; card, paper, or a number above 0"),
         ({"lr": float("nan")}, "lr is nan; card, paper, or a number above 0"),
+        ({"replay": 0.05, "model": "tiny-mlp"}, "replay is 0.05, but no data set is known to have been seen by tiny-mlp"),
+        ({"replay": 0.001, "train_size": 100}, "replay is 0.001, which of 100 training examples is not one: a share of at least 0.01, more of them (train_size), or None"),
+        ({"replay": 0.0002}, "replay is 0.0002, which of 2000 training examples is not one"),
         ({"connector_lr": "fast"}, "connector_lr is 'fast'; card, paper, or a number above 0"),
     ],
 )

@@ -236,9 +236,8 @@ def replayed(run: Run) -> list[str]:
 
 
 def read_replay(run: Run, train: Sequence[Example]) -> list[Example]:
-    """Examples of what is replayed, as many as `run.replay` says of `train`, the sets in turn, by a seeded order."""
-    seen = replayed(run)
-    wanted = round((run.replay or 0) * len(train))
+    """Examples of what is replayed, as many as `Run.replayed` says, the sets in turn, by a seeded order."""
+    seen, wanted = replayed(run), run.replayed(len(train))
     each = [read_examples(name, "train", size=-(-wanted // len(seen)), seed=run.seed) for name in seen] if wanted else []
     return [e for turn in zip(*each) for e in turn][:wanted]
 

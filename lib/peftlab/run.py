@@ -99,6 +99,9 @@ class Run:
         fits = share is None or (isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1)
         _require(fits, f"replay is {share!r}; a share above 0 and at most 1, such as 0.05, or None")
         _require(share is None or bool(models.card(self.model).seen), f"replay is {share!r}, but no data set is known to have been seen by {self.model}")
+        known = None if self.method == "none" else self.train_size or datasets.card(self.dataset).sizes["train"]
+        if known:  # else it is known once the data set is read, whose size its card leaves open
+            self.replayed(known)
         each, at = self.keep_every, self.probe_step
         _require(each is None or self.method == "none" or each < self.steps, f"keep_every is {each!r}, which keeps nothing of {self.steps} steps: a whole number below that, or None")
         _require(each is None or methods.keeps(self.method), f"keep_every is {each!r}, but what {self.method} stores is made at the end of its training")
@@ -164,6 +167,12 @@ class Run:
     def probe_id(self) -> str:
         """Folder name of a probe: its name, its size unless all, the step unless the last."""
         return self.probe + (f"-n{self.probe_size}" if self.probe_size else "") + (f"-at{self.probe_step}" if self.probe_step else "")
+
+    def replayed(self, count: int) -> int:
+        """How many examples are replayed beside `count` of training; raises ValueError where a share of them is not one."""
+        found = round((self.replay or 0) * count)
+        _require(found > 0 or not self.replay, f"replay is {self.replay!r}, which of {count} training examples is not one: a share of at least {1 / count:.2g}, more of them (train_size), or None")
+        return found
 
     @property
     def kept(self) -> tuple[int, ...]:
