@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from scipy.ndimage import distance_transform_edt
 
-from peftlab import collected, estimates, figures, style
+from peftlab import collected, estimates, figures, methods, style
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,31 @@ def test_every_method_has_a_legible_entry_inside_the_figure(number: int, below: 
     assert box.y0 >= -1 and box.y1 <= whole.y1 + 1 and box.x1 <= whole.x1 + 1
     assert (box.y1 <= ax.get_window_extent().y0) == below
     assert all("$" not in t.get_text() for t in ax.get_xticklabels(which="both"))
+
+
+def face(method: str) -> float:
+    """The diameter in points of the largest circle that the open marker of a method leaves free where the filled one has colour, as figures draw them."""
+    drawn, dpi = {}, 720
+    for state in style.order("connector"):
+        figure = plt.figure(figsize=(0.15, 0.15), dpi=dpi)
+        ax = figure.add_axes((0, 0, 1, 1), xlim=(-1, 1), ylim=(-1, 1))
+        ax.axis("off")
+        figures._point(ax, {"method": method, "connector": state, "x": 0, "y": 0, "mean": 0, "low": None, "high": None}, "x", "y", vertical=True, beside=[method])
+        figure.canvas.draw()
+        drawn[state] = np.asarray(figure.canvas.buffer_rgba())[..., :3].min(axis=2) < 220
+        plt.close(figure)
+    return float(2 * distance_transform_edt(drawn["tuned"] & ~drawn["frozen"]).max() * 72 / dpi)
+
+
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if m != "none"])
+def test_the_markers_of_the_connectors_two_states_are_told_apart(method: str) -> None:
+    assert face(method) > 1.5, "the marker has no face to leave open"
+
+
+@pytest.mark.parametrize("faceless", ["+", "x", "1", "P", "X", "*"])
+def test_the_check_of_faces_can_fail(faceless: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "marker", lambda *_: faceless)
+    assert face("prefix") < 1.5
 
 
 def test_figures_tell_models_apart(answers: pd.DataFrame, study: Path) -> None:

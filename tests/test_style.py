@@ -21,6 +21,20 @@ def test_many_methods_would_still_differ() -> None:
     assert len(looks) == n
 
 
+def test_no_two_methods_of_a_figure_are_alike_as_far_as_there_are_markers() -> None:
+    tuned = [m for m in methods.METHODS if m != "none"]
+    for drawn in combinations([*tuned[:4], *tuned[8:12], tuned[16]], len(style.MARKERS)):  # of one colour and, by themselves, of one marker are among them
+        assert len({style.marker(m, drawn) for m in drawn}) == len(drawn), drawn
+    core = [m for m, card in methods.METHODS.items() if card.group == "core" and m != "none"]
+    assert [style.marker(m, tuned) for m in core] == [style.marker(m, core) for m in core] == [style.marker(m) for m in core], "a method keeps the marker of its own where it can"
+    of, other = tuned[0], tuned[len(style.PALETTE)]
+    ways = [f"{of}@steps={n}" for n in (10, 20, 30)]
+    for drawn in (tuned, [*ways, other], [*tuned[1:], *ways]):
+        assert len({(style.colour(m), style.marker(m, drawn)) for m in drawn}) == len(drawn)
+    assert style.colour(of) == style.colour(other) and style.marker("none", tuned) == style.marker("none") == "o"
+    assert style.marker(of, [of, None, float("nan"), "none"]) == style.marker(of)
+
+
 def simulate(colour: str, kind: str) -> tuple[float, float, float]:
     """A colour as a dichromat sees it (Vienot, Brettel and Mollon 1999), in linear RGB."""
     r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))

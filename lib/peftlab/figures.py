@@ -196,7 +196,7 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
             mine = block[block["method"] == method]
             for row in mine.to_dict("records"):
                 shift = 0 if len(mine) == 1 else APART * (1 if row["connector"] == "tuned" else -1)
-                _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False, beside=shown)
+                _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False, beside=frame["method"])
     ax.set_yticks(places, labels)
     ax.set_ylim(end - 0.4, -1.1)
     ax.tick_params(axis="y", length=0)

@@ -21,7 +21,7 @@ from peftlab import datasets, methods, models, ways
 # Okabe and Ito's colours, told apart by every common kind of colour blindness; the base is grey, the rest in card order.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
 BASE = "#555555"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", "v", "<", ">", "d")  # with room for a face at the size that figures draw: the arms of a plus or a cross are all edge, open as well as filled
 
 RC = {
     "figure.dpi": 100,
@@ -112,10 +112,21 @@ def colour(method: str) -> str:
 
 
 def marker(method: str, beside: Iterable[str] = ()) -> str:
-    """The marker of a method: with its colour it is unique for 64 methods, and without colour it still tells most apart. Of the ways to run a method that are drawn `beside` it each has another."""
-    alike = [name for name in shown("method", (name for name in beside if isinstance(name, str))) if ways.method(name) == ways.method(method)]
-    turn = alike.index(method) if method in alike else 0
-    return "o" if method == "none" else MARKERS[(_place(method) + _place(method) // len(PALETTE) + turn) % len(MARKERS)]
+    """The marker of a method: with its colour it is unique for 64 methods. Among those drawn `beside` it none has the same as far as there are markers, then none of its colour: who comes first in the order keeps the marker of its own."""
+    return "o" if method == "none" else _markers(tuple(shown("method", {method, *(name for name in beside if isinstance(name, str))} - {"none"})))[method]
+
+
+@lru_cache
+def _markers(drawn: tuple[str, ...]) -> dict[str, str]:
+    """A marker for each of the methods of a figure, given in their order; further ways to run one come after all that are the first of theirs."""
+    found: dict[str, str] = {}
+    firsts = {ways.method(name): name for name in reversed(drawn)}
+    for name in sorted(drawn, key=lambda name: firsts[ways.method(name)] != name):
+        own = _place(name) + _place(name) // len(PALETTE)
+        turned = [MARKERS[(own + turn) % len(MARKERS)] for turn in range(len(MARKERS))]
+        taken = set(found.values()), {found[other] for other in found if colour(other) == colour(name)}
+        found[name] = next((m for used in taken for m in turned if m not in used), turned[0])
+    return found
 
 
 def fill(connector: str, method: str) -> str:
