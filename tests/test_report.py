@@ -752,7 +752,7 @@ def test_a_report_is_rebuilt_from_tracked_results_without_torch(work: Path, cach
 
 def test_a_part_of_a_study_that_ran_here_does_not_hide_the_tracked_results(work: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(kernels, "warm_up", lambda: None)
-    monkeypatch.setattr(execute, "aggregate", lambda notebook, study: f"{notebook} of {collected.read_results(study).folder}")
+    monkeypatch.setattr(execute, "aggregate", lambda notebooks, study, each: [f"{name} of {collected.read_results(study).folder}" for name in notebooks])
     monkeypatch.setattr(report, "build", lambda study: report.Report(work / "x.html", work / "x.pdf", work / "x.json"))
     tracked = str(paths.published_results() / "main")
     assert __main__.main(["report", "main"]) == 0 and "nothing of main ran here" in (said := capsys.readouterr().out) and f"10_main_results of {tracked}" in said
