@@ -113,7 +113,7 @@ import time
 from pathlib import Path
 place = Path(r"{place}")
 place.mkdir()
-time.sleep(1)
+time.sleep(4)
 place.rmdir()
 """
 

@@ -107,7 +107,7 @@ class ForkServer:
 
 _server: ForkServer | None = None
 _starting = threading.Lock()
-_asked = threading.local()  # notebooks may run side by side, a thread each
+_last = threading.local()  # notebooks may run side by side, a thread each
 
 
 def server() -> ForkServer:
@@ -131,7 +131,7 @@ def shut_down() -> None:
 
 def last_exit() -> int | None:
     """The exit code of the warm kernel that this thread asked about last, minus the signal that ended it; None while it runs."""
-    return getattr(_asked, "exit", None)
+    return getattr(_last, "exit", None)
 
 
 class ForkedKernel:
@@ -149,7 +149,7 @@ class ForkedKernel:
                 self.returncode = self.parent.ask(poll=self.pid)
             except RuntimeError:
                 self.returncode = -signal.SIGKILL  # the server is gone, and its kernels with it
-            _asked.exit = self.returncode
+            _last.exit = self.returncode
         return self.returncode
 
     def wait(self) -> int:
