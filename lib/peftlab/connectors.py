@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 HEADS = 4  # of the resampler's attention
 
@@ -26,7 +27,9 @@ class Resampler(nn.Module):
         queries = (self.queries + places(self.tokens, **where)).to(x.dtype).expand(len(x), -1, -1)
         keys = self.key(x) + places(self.cells, **where).to(x.dtype)
         parts = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (queries, keys, self.value(x)))
-        return self.out(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+        with sdpa_kernel(SDPBackend.MATH):  # cuDNN's, which PyTorch may choose on a GPU, refuses keys narrower than values
+            seen = F.scaled_dot_product_attention(*parts)
+        return self.out(seen.transpose(1, 2).flatten(2))
 
 
 class Merger(nn.Module):
