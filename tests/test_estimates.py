@@ -660,6 +660,79 @@ def test_the_probe_of_two_seeds_is_averaged(answers: pd.DataFrame) -> None:
     assert estimates.hallucination(pd.concat([rows, unread], ignore_index=True)).loc[lambda f: f["method"] == "lora", "precision"].isna().all(), "one seed has none"
 
 
+@pytest.fixture
+def two_bases(answers: pd.DataFrame) -> pd.DataFrame:
+    """The made-up study on two bases: on the second everything LoRA says is wrong, what (IA)³ says right, and the rest as on the first."""
+    other = answers.assign(model="pocket-resampler")
+    value = other["value"].mask(other["method"] == "lora", 0.0).mask(other["method"] == "ia3", 100.0)
+    return pd.concat([answers, other.assign(value=value)], ignore_index=True)
+
+
+def test_bases_are_compared_on_what_was_tuned_alike(answers: pd.DataFrame, two_bases: pd.DataFrame) -> None:
+    frame = estimates.between_models(two_bases)
+    mean = estimates.scores(answers).set_index(["method", "connector", "dataset"])["mean"]
+    assert len(frame) == len(mean) and set(frame["model"]) == {"pocket-resampler"} and set(frame["first"]) == {"pocket-mlp"}
+    for row in frame.to_dict("records"):
+        there = {"lora": 0.0, "ia3": 100.0}.get(row["method"], first := mean[row["method"], row["connector"], row["dataset"]])
+        assert row["mean"] == pytest.approx(there - first)
+        assert row["verdict"] == ("higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "not distinguishable")
+    assert {row["verdict"] for row in frame[frame["method"] == "lora"].to_dict("records")} == {"lower"}
+    assert set(frame[frame["method"] == "none"]["verdict"]) == {"not distinguishable"}
+    assert estimates.between_models(answers).empty and estimates.between_methods(answers).empty, "one base: nothing is compared"
+    fewer = two_bases[(two_bases["model"] == "pocket-mlp") | (two_bases["tested_on"] != "scenes") | (two_bases["example_id"] != "evaluate-0")]
+    assert set(estimates.between_models(fewer)["dataset"]) == {"icons_choice"}, "other questions are no comparison"
+
+
+def test_every_two_methods_are_compared_on_each_base(two_bases: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = estimates.between_methods(two_bases)
+    scored = estimates.scores(two_bases)
+    arms = scored[(scored["model"] == "pocket-mlp") & (scored["dataset"] == "scenes") & (scored["method"] != "none")]
+    assert len(arms) == 11 > estimates.ARMS, "of more than so many the best of the first base"
+    per = estimates.ARMS * (estimates.ARMS - 1) // 2
+    assert frame.groupby(["model", "dataset"]).size().to_dict() == {(m, d): per for m in ("pocket-mlp", "pocket-resampler") for d in ("scenes", "icons_choice")}
+    left = {(row.method, row.connector) for row in arms.itertuples()} - {(a, b) for row in frame.query("dataset == 'scenes'").itertuples() for a, b in ((row.method, row.connector), (row.other, row.other_connector))}
+    assert [tuple(arms.loc[arms["mean"].idxmin(), ["method", "connector"]])] == list(left)
+    mean = scored.set_index(["model", "method", "connector", "dataset"])["mean"]
+    for row in frame.to_dict("records"):
+        assert row["mean"] == pytest.approx(mean[row["model"], row["method"], row["connector"], row["dataset"]] - mean[row["model"], row["other"], row["other_connector"], row["dataset"]])
+    monkeypatch.setattr(estimates, "ARMS", 99)
+    assert (estimates.between_methods(two_bases).groupby(["model", "dataset"]).size() == 55).all()
+    alone = two_bases[(two_bases["model"] == "pocket-mlp") | (two_bases["method"] != "prefix")]
+    assert "prefix" not in set(estimates.between_methods(alone)[["method", "other"]].to_numpy().ravel()), "what one base lacks is compared on none"
+
+
+def test_the_order_of_methods_on_several_bases_is_told(two_bases: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = two_bases[two_bases["method"].isin(["none", "lora", "ia3"]) & (two_bases["connector"] == "frozen") & (two_bases["dataset"] == "scenes")]
+    first = rows["model"] == "pocket-mlp"
+    value = rows["value"].mask(first & (rows["method"] == "lora"), 100.0).mask(first & (rows["method"] == "ia3"), 0.0).mask(rows["method"] == "none", 50.0)
+    rows = rows.assign(value=value + np.where(rows["example_id"].str.endswith("1"), 0.0, 1.0))
+    facts = {"main_results": {name: getattr(estimates, name)(rows).to_dict("records") for name in ("scores", "between_models", "between_methods")}}
+    assert findings.order(facts) == [
+        "On Scenes the means are, from the best down, in the order LoRA (connector frozen) and (IA)³ (connector frozen) on Pocket (MLP); (IA)³ (connector frozen) and LoRA (connector frozen) on Pocket (resampler).",
+        "Of 1 comparison of two methods on a data set, 0 have the same sign on all 2 models, 0 of them distinguishably on each; 1 turns, distinguishably one way on one model and the other way on another: LoRA (connector frozen) against (IA)³ (connector frozen) on Scenes.",
+    ]
+    assert findings.order(findings.shortened(facts))[0] == "On Scenes the means are, from the best down, in the order LoRA and (IA)³ on Pocket (MLP); (IA)³ and LoRA on Pocket (resampler)."
+    said = findings.on_models(findings.shortened(facts))
+    assert said[0] == "Untouched, Pocket (resampler) is not distinguishable from Pocket (MLP) on Scenes."
+    assert said[1].startswith("On Scenes, of 2 methods on Pocket (resampler), 1 is higher than the same on Pocket (MLP) ((IA)³) and 1 is lower (LoRA). The differences go from −100.0 points")
+    same = {"main_results": {name: [r for r in found if r["model"] == "pocket-mlp"] + [{**r, "model": "pocket-resampler"} for r in found if r["model"] == "pocket-mlp"] for name, found in facts["main_results"].items()}}
+    assert findings.order(same) == [
+        "On Scenes the means are, from the best down, in the order LoRA (connector frozen) and (IA)³ (connector frozen) on all 2 models.",
+        "Of 1 comparison of two methods on a data set, 1 has the same sign on all 2 models, 1 of them distinguishably on each; none turns, distinguishably one way on one model and the other way on another.",
+    ]
+    assert findings.order({"main_results": {"scores": []}}) == findings.on_models({"main_results": {}}) == []
+
+
+def test_what_is_true_of_several_bases_is_said_once(answers: pd.DataFrame) -> None:
+    three = pd.concat([answers.assign(model=name, value=np.minimum(100.0, answers["value"] + more)) for name, more in (("pocket-mlp", 0.0), ("pocket-resampler", 0.0), ("pocket-merger", 0.5))])
+    frame = estimates.to_base(three)
+    main = {"to_base": frame.to_dict("records"), "to_base_tally": estimates.tally(frame)}
+    said = findings.to_base({"main_results": main})
+    one = findings.to_base({"main_results": {"to_base": (alone := estimates.to_base(answers)).to_dict("records"), "to_base_tally": estimates.tally(alone)}})
+    assert {sentence.partition(": ")[2] for sentence in said} >= set(one) and len(said) < 3 * len(one)
+    assert all(s.startswith(("On all 3 models: ", "Pocket (MLP) and Pocket (resampler): ", "Pocket (merger): ")) for s in said)
+
+
 def test_the_spread_between_seeds_is_in_every_score_and_difference(answers: pd.DataFrame) -> None:
     """Under the second seed LoRA has learned nothing: its mean is half way, and its interval is wider."""
     rows = answers[answers["train_pictures"] == "true"]

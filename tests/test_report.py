@@ -626,7 +626,33 @@ def test_a_sentence_speaks_of_one_model() -> None:
     parts = [row(precision=p, quantisation="none", part="A_S", kind="mean", difference=d, difference_low=d, difference_high=d) for p, d in (("bf16", -1.0), ("fp32", -2.0))]
     parts += [row(precision=p, quantisation="none", part="A_S", kind="mean", method="none", difference=None) for p in ("bf16", "fp32")]
     told = findings.forgetting({"forgetting": {"parts": parts, "likeliest": []}})
-    assert {s.partition(":")[0] for s in told} == {"bf16", "fp32"} and any(s.startswith("fp32: Most was lost by LoRA (connector frozen), −2.0") for s in told)
+    assert [s.partition(":")[0] for s in told] == ["bf16 and fp32", "bf16 and fp32", "bf16", "fp32"], "what is true of both is said once"
+    assert told[0].endswith("The bare base has 5.0\u00a0% [1.0,\u00a09.0] in the mean of none.") and told[3].startswith("fp32: Most was lost by LoRA (connector frozen), −2.0")
+
+
+def test_the_abstract_of_several_models_tells_what_each_learned_and_whether_methods_keep_their_order() -> None:
+    models = ("pocket-mlp", "pocket-merger")
+    scores = [row(model=m, method=method, dataset=d, group="unseen", metric="exact", mean=mean) for m in models for d in ("scenes", "facts") for method, mean in (("none", 10.0), ("lora", 40.0), ("ia3", 30.0))]
+    pairs = [row(model=m, dataset=d, other="ia3", other_connector="frozen", mean=10.0) for m in models for d in ("scenes", "facts")]
+    main = {"scores": scores, "baselines": [], "averages": [], "to_best_tally": {}, "to_shuffled": [], "likeliest": [], "between_methods": pairs}
+    assert findings.abstract({"main_results": main}) == [
+        "On all 2 models: On each of 2 unseen data sets the best mean is that of LoRA (connector frozen): 40.0\u00a0% [1.0,\u00a09.0] on Scenes (the untouched base: 10.0\u00a0% [1.0,\u00a09.0]) and 40.0\u00a0% [1.0,\u00a09.0] on Facts (the untouched base: 10.0\u00a0% [1.0,\u00a09.0]).",
+        "Of 2 comparisons of two methods on a data set, 2 have the same sign on all 2 models, 2 of them distinguishably on each; none turns, distinguishably one way on one model and the other way on another.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pocket", "others", "said"),
+    [
+        (["pocket-mlp"], [], "a multimodal language model that is small enough for two processor cores"),
+        (["pocket-mlp", "pocket-merger"], [], "two multimodal language models that are small enough for two processor cores"),
+        ([], ["llava-1.5-7b"], "LLaVA-1.5-7B"),
+        (["pocket-mlp"], ["llava-1.5-7b"], "a multimodal language model that is small enough for two processor cores and on LLaVA-1.5-7B"),
+    ],
+)
+def test_what_was_tuned_is_not_called_small_where_it_is_not(pocket: list[str], others: list[str], said: str) -> None:
+    design = {"pocket": pocket, "others": others, "models": [{"model": "llava-1.5-7b", "label": "LLaVA-1.5-7B"}] if others else []}
+    assert report._onto(design) == said
 
 
 def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: Path) -> None:
@@ -640,10 +666,10 @@ def test_a_study_of_bases_alone_has_its_report(study: Path, work: Path, cache: P
         perform(notebook)
     facts = collected.read_facts("smoke")
     title, _, content = report.document(facts)
-    assert "untouched models know" in title and {b.key for b in content if isinstance(b, Tabular)} == {"data", "bases", "blind", "provenance_table"}
+    assert "untouched models know" in title and {b.key for b in content if isinstance(b, Tabular)} == {"data", "bases", "blind", "models_table", "provenance_table"}
     assert not [b for b in content if isinstance(b, Figure)]
     headings = [plain(b.spans) for b in content if isinstance(b, Heading)]
-    assert headings == ["Question", "Method", "Model", "Scores and intervals", "Data", "Results", "What the base answers", "Limits", "What did not work", "Answers", "Provenance", "References"]
+    assert headings == ["Question", "Method", "Model", "Scores and intervals", "Data", "Results", "What the base answers", "Other models", "Limits", "What did not work", "Answers", "Provenance", "References"]
     made = report.build("smoke")
     text = Page(made.html.read_text()).text
     assert made.pdf.read_bytes().startswith(b"%PDF") and "fine-tuning runs" not in text and "was tuned for" not in text

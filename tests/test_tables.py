@@ -152,6 +152,25 @@ def test_every_table_names_the_precision_where_there_are_several(study: Path, as
     assert table.head[0] == "Precision" and {row[0].text for row in table.rows if row[0]} == {"fp32", texts["precision"].iloc[0]}
 
 
+def test_differences_between_bases_have_a_column_each(study: Path, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    rows = plain(collected.read_results("smoke").predictions)
+    rows = pd.concat([rows, rows.assign(model=OTHER, value=np.where(rows["method"] == "none", 100.0 - rows["value"], rows["value"]))], ignore_index=True)
+    frame = estimates.between_models(rows)
+    table = tables.models_table(frame)
+    assert table.head == ("Data set", "Method", "Connector", Cell("Pocket (resampler)", "to Pocket (MLP)")) and len(table.rows) == len(frame) == 24
+    assert table.rules == {12} and [row[0] for row in table.rows if row[0]] == ["Scenes", "Icons (choice)"]
+    (bare,) = (r for r in frame.to_dict("records") if r["method"] == "none" and r["dataset"] == "scenes")
+    assert table.rows[0][1:3] == ("Untouched base", "–") and table.rows[0][3] == Cell(("+" if bare["mean"] > 0 else "") + tables.number(bare["mean"]), tables.bounds(bare["low"], bare["high"]))
+    pairs = estimates.between_methods(rows)
+    table = tables.order_table(pairs)
+    assert table.head == ("Data set", "Method", "Against", "Pocket (MLP)", "Pocket (resampler)") and 2 * len(table.rows) == len(pairs)
+    first = pairs.query("model == 'pocket-mlp'").to_dict("records")[0]
+    assert table.rows[0][1:3] == (Cell(tables.style.label("method", first["method"]), first["connector"]), Cell(tables.style.label("method", first["other"]), first["other_connector"]))
+    assert table.rows[0][3] == table.rows[0][4] and table.rows[0][3].text.lstrip("+") == tables.number(first["mean"])
+    one = tables.order_table(pairs.query("connector == 'frozen' and other_connector == 'frozen'"))
+    assert {row[1].small for row in one.rows} == {""}, "one state of the connector is told nowhere"
+
+
 def test_a_double_key_is_refused(study: Path) -> None:
     answers = collected.read_results("smoke").predictions
     scores, averages, blind = estimates.scores(answers), estimates.averages(answers), (estimates.baselines(answers), estimates.baseline_averages(answers))

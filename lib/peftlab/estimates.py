@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -503,6 +504,44 @@ def to_full_precision(predictions: Predictions) -> pd.DataFrame:
 def to_best(predictions: Predictions) -> pd.DataFrame:
     """Paired differences, on each data set, of every other tuned model to the one with the best mean, the highest unless its metric is better low."""
     return _to_the_best([((key[0], key[3]), _named(key), cell) for key, cell in cells(predictions).items() if key[1] != "none"])
+
+
+ARMS = 10  # the most tuned models of a base, on a data set, that are all compared with each other: the best of the first base
+
+
+def between_models(predictions: Predictions) -> pd.DataFrame:
+    """Paired differences, on each data set, of every base and of what was tuned on it to the same of the study's first base, ``first``; empty where it has one."""
+    found = cells(predictions)
+    order = style.shown("model", {key[0] for key in found})
+    firsts = {key[1:]: key for model in reversed(order) for key in found if key[0] == model}
+    pairs = (({**_named(key), "first": firsts[key[1:]][0]}, cell, found[firsts[key[1:]]]) for key, cell in found.items())
+    return _differences((names, a, b) for names, a, b in pairs if a is not b and _asked_alike(a, b))
+
+
+def between_methods(predictions: Predictions) -> pd.DataFrame:
+    """Of several bases: paired differences, on each data set, of every two tuned models that all bases have, the ``other`` subtracted, a row for each base.
+
+    Whether methods have the same order on every base is read off these, pair by pair: where a pair is higher on one and lower on another it has turned. Where
+    more than `ARMS` were tuned on all bases, those that have the best means on the first one. Empty where the study has one base.
+    """
+    found = {key: cell for key, cell in cells(predictions).items() if key[1] != "none"}
+    pairs = []
+    for dataset in dict.fromkeys(key[3] for key in found):
+        bases = style.shown("model", {key[0] for key in found if key[3] == dataset})
+        arms = [key[1:3] for key in found if key[0] == bases[0] and key[3] == dataset]
+        arms = [arm for arm in arms if all((model, *arm, dataset) in found for model in bases)]
+        best = sorted(arms, key=lambda arm: -_sign(found[bases[0], *arm, dataset]) * found[bases[0], *arm, dataset]["value"].mean())[:ARMS]
+        table = style.ordered(pd.DataFrame(best, columns=["method", "connector"]), ("method", "connector"))
+        for one, other in combinations(table.itertuples(index=False, name=None), 2) if len(bases) > 1 else ():
+            for model in bases:
+                a, b = (found[model, *arm, dataset] for arm in (one, other))
+                pairs.append(({**_named((model, *one, dataset)), "other": other[0], "other_connector": other[1]}, a, b))
+    return _differences(pairs)
+
+
+def _asked_alike(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether two cells hold answers to the same questions."""
+    return len(a) == len(b) and set(a["question_id"]) == set(b["question_id"])
 
 
 def _to_the_best(found: Sequence[tuple[Hashable, dict[str, Any], pd.DataFrame]]) -> pd.DataFrame:

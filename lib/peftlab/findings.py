@@ -85,7 +85,7 @@ def _only(facts: Facts, axis: str, level: str) -> Facts:
 
 
 def _apart(*axes: str) -> Callable[[Says], Says]:
-    """A finding said for each level of the axes, with its name before every sentence, where the facts hold several: no sentence mixes them."""
+    """A finding said for each level of the axes, with its name before every sentence, where the facts hold several: no sentence mixes them, and what is true of several is said once."""
 
     def of(facts: Facts, rest: Sequence[str]) -> Iterator[tuple[list[str], Facts]]:
         if not rest:
@@ -100,7 +100,13 @@ def _apart(*axes: str) -> Callable[[Says], Says]:
     def around(say: Says) -> Says:
         @wraps(say)
         def told(facts: Facts, **how: Any) -> list[str]:
-            return [f"{', '.join(names)}: {sentence}" if names else sentence for names, mine in of(facts, axes) for sentence in say(mine, **how)]
+            said: dict[str, list[str]] = {}
+            for names, mine in of(facts, axes):
+                for sentence in say(mine, **how):
+                    said.setdefault(sentence, []).append(", ".join(names))
+            everyone = [", ".join(names) for names, _ in of(facts, axes)]
+            all_ = f"On all {number(len(everyone), 0)} models" if len(_levels(facts, "model")) == len(everyone) else listed(everyone)
+            return [f"{all_ if names == everyone and len(names) > 1 else listed(names)}: {sentence}" if any(names) else sentence for sentence, names in said.items()]
 
         return told
 
@@ -442,6 +448,58 @@ def connector(facts: Facts) -> list[str]:
             each.append(f"{_place(rows[0])} ({f'all {number(len(rows), 0)}' if len(won) == len(rows) else some})")
         parts += [f"{word} on {listed(each)}"] if each else []
     return [f"With the connector tuned as well, methods are {'; '.join(parts)}." if parts else "No method is distinguishable, on any data set, from the same with the connector tuned as well."]
+
+
+def on_models(facts: Facts) -> list[str]:
+    """Of several bases: on which data sets each is above or below the first, untouched, and what was tuned alike on both, a data set at a time."""
+    rows, said = facts["main_results"].get("between_models") or [], []
+    for model in dict.fromkeys(r["model"] for r in rows):
+        mine = [r for r in _signed(rows) if r["model"] == model]
+        name, first = (style.label("model", mine[0][key]) for key in ("model", "first"))
+        bare = {word: [_place(r) for r in mine if r["method"] == "none" and r["verdict"] == word] for word in ("higher", "lower", SURE)}
+        parts = [f"{word} {first if i == 0 else 'it'} on {listed(bare[verdict])}" for i, (verdict, word) in enumerate((v, w) for v, w in (("higher", "above"), ("lower", "below"), (SURE, "not distinguishable from")) if bare[v])]
+        said += [f"Untouched, {name} is {listed(parts)}."] if parts else []
+        for tuned in _by_set(r for r in mine if r["method"] != "none"):
+            of = f"On {_place(tuned[0])}, of {many(len(tuned), 'method', 'methods')} on {name}"
+            said.append(_split(tuned, _counted(tuned), of, f"the same on {first}") + (_range(tuned) if len(tuned) > 1 else f" The difference is {_points(tuned[0])}."))
+    return said
+
+
+def order(facts: Facts) -> list[str]:
+    """Of several bases: the methods by their means on each data set, and of how many pairs of them the order is the same on all bases, or turns."""
+    main = facts["main_results"]
+    rows, said = main.get("between_methods") or [], []
+    count = len({r["model"] for r in rows})
+    for mine in _by_set(rows):
+        arms_ = {(one["method"], one["connector"]) for r in mine for one in (r, _other(r))}
+        by_mean: dict[tuple[str, ...], list[str]] = {}
+        for model in dict.fromkeys(r["model"] for r in mine):
+            scored = [r for r in main["scores"] if r["model"] == model and r["dataset"] == mine[0]["dataset"] and (r["method"], r["connector"]) in arms_]
+            ranked = sorted(scored, key=lambda r: r["mean"], reverse=not _less_is_better(mine[0]))
+            by_mean.setdefault(tuple(arm(r) for r in ranked), []).append(style.label("model", model))
+        if len(arms_) > NAMED:
+            continue
+        orders = "; ".join(f"{listed(names)} on {f'all {number(count, 0)} models' if len(by_mean) == 1 else listed(models)}" for names, models in by_mean.items())
+        said.append(f"On {_place(mine[0])} the means are, from the best down, in the order {orders}.")
+    if rows:
+        pairs: dict[tuple[Any, ...], list[Row]] = {}
+        for r in rows:
+            pairs.setdefault((r["dataset"], r["method"], r["connector"], r["other"], r["other_connector"]), []).append(r)
+        same = [found for found in pairs.values() if len({r["mean"] > 0 for r in found}) == 1]
+        sure = [found for found in same if all(r["verdict"] != SURE for r in found)]
+        turned = [found for found in pairs.values() if {"higher", "lower"} <= {r["verdict"] for r in found}]
+        what = f"Of {many(len(pairs), 'comparison', 'comparisons')} of two methods on a data set, {number(len(same), 0)} {'has' if len(same) == 1 else 'have'} the same sign on all {number(count, 0)} models, {number(len(sure), 0)} of them distinguishably on each"
+        if not turned:
+            said.append(f"{what}; none turns, distinguishably one way on one model and the other way on another.")
+        else:
+            each = [f"{arm(found[0])} against {arm(_other(found[0]))} on {_place(found[0])}" for found in turned]
+            said.append(f"{what}; {number(len(turned), 0)} {'turns' if len(turned) == 1 else 'turn'}, distinguishably one way on one model and the other way on another{f': {listed(each)}' if len(each) <= NAMED else ''}.")
+    return said
+
+
+def _other(row: Row) -> Row:
+    """The model that a row of `estimates.between_methods` is compared with; without the state of its connector where none is told."""
+    return {"method": row["other"], "connector": row["connector"] and row["other_connector"]}
 
 
 @_by_model
@@ -853,9 +911,19 @@ def _scaled(row: Row) -> Row:
     return {**row, "metric": "exact"} if " / " in row["metric"] else row
 
 
-@_by_model
 def abstract(facts: Facts) -> list[str]:
-    """What was found of the first data set, or of several like it, whether it was sight, and the probe's and the costs' first sentences; none where nothing was tuned."""
+    """What was found of the first data set, or of several like it, whether it was sight, and the probe's and the costs' first sentences; of several models what of them differs, too. None where nothing was tuned."""
+    if not _sets(facts):
+        return []
+    if not facts["main_results"].get("between_methods"):
+        return _abstract(facts)
+    learned = _by_model(lambda mine: (across(mine) or best(mine)[:1])[:1])(facts)
+    return [*learned, *order(facts)[-1:], *_by_model(lambda mine: cost(mine)[:1])(facts)] if "cost" in facts else [*learned, *order(facts)[-1:]]
+
+
+@_by_model
+def _abstract(facts: Facts) -> list[str]:
+    """The abstract of each model by itself."""
     if not _sets(facts):
         return []
     first = _sets(facts)[0]
@@ -879,4 +947,4 @@ def abstract(facts: Facts) -> list[str]:
     return found + (cost(facts)[:1] if "cost" in facts else [])
 
 
-FINDINGS = {f.__name__: f for f in (abstract, rates, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, stability, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}
+FINDINGS = {f.__name__: f for f in (abstract, rates, known, best, above_chance, to_base, likeliest, to_shuffled, to_frozen, stability, on_models, order, to_full_precision, forgetting, text_forgetting, hallucination, invented, unchanged, unfit, cost, limits, failed)}

@@ -252,7 +252,6 @@ def words(facts: Facts) -> dict[str, str]:
         return {}
     design, origins = facts["main_results"]["design"], facts["provenance"]
     parameters = findings.listed(f"{scaled(n, tables.PARAMETERS)} are in the {PARTS.get(tower, tower)}" for tower, n in design["parameters"].items() if n)
-    few = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     scored = facts["main_results"]["scores"]
     kinds = {ways.method(r["method"]) for r in scored}
     tuned = {r["method"] for r in scored if ways.method(r["method"]) not in ("none", "full")}
@@ -267,7 +266,9 @@ def words(facts: Facts) -> dict[str, str]:
         "against": f"{full}the untouched model",
         "states": " or ".join(states) or "frozen",
         "beside": f"each run had {findings.many(max(design['threads']), 'core', 'cores')} of {number(min(design['cores']), 0)}, and others ran beside it: they tell orders of magnitude" if findings.beside_others(design) else "each run had all cores",
-        "ways": "one way" if len(tuned) == 1 else f"{few[len(tuned)] if len(tuned) < len(few) else number(len(tuned), 0)} ways",
+        "ways": "one way" if len(tuned) == 1 else f"{_word(len(tuned))} ways",
+        "onto": _onto(design),
+        "small": "" if design["others"] else "small ",
         "connectors": " ".join(f"{style.label('model', name)}: {CONNECTORS[name]}." for name in design["pocket"] if name in CONNECTORS),
         "others": f"Models of others, as they are published: {findings.listed(m['label'] + ' (' + m['source'] + ')' for m in design['models'] if m['model'] in design['others'])}.",
         "base": _bases(facts["main_results"]["bases"]),
@@ -284,6 +285,21 @@ def words(facts: Facts) -> dict[str, str]:
         "scored": " ".join(SCORED[name] for name in dict.fromkeys(r.get("metric") for r in scored) if name in SCORED),
         "provenance": f"The answers of this report come from {number(origins['stages'], 0)} finished stages of runs, which took {_hours(origins['seconds'])} together, on the machine named below.",
     }  # fmt: skip
+
+
+FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def _word(count: int) -> str:
+    """A count in a sentence: a word up to ten."""
+    return FEW[count] if count < len(FEW) else number(count, 0)
+
+
+def _onto(design: dict[str, Any]) -> str:
+    """What was tuned, in words: models of this project by what they are for, those of others by name."""
+    count, others = len(design["pocket"]), findings.listed(m["label"] for m in design["models"] if m["model"] in design["others"])
+    small = f"{'a multimodal language model that is' if count == 1 else f'{_word(count)} multimodal language models that are'} small enough for two processor cores" if count else ""
+    return " and on ".join(filter(None, (small, others if design["others"] else "")))
 
 
 WHOLE = {  # of methods that train what others leave as it is
@@ -388,6 +404,8 @@ TABLES: dict[str, Callable[[Facts, Label], Table]] = {
     "to_base_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_base")),
     "control_table": lambda f, label: tables.control_table(_frame(f, "main_results", "to_shuffled")),
     "stability_table": lambda f, label: tables.stability_table(*(_frame(f, "main_results", part) for part in ("stability", "stability_overall"))),
+    "models_table": lambda f, label: tables.models_table(_frame(f, "main_results", "between_models")),
+    "order_table": lambda f, label: tables.order_table(_frame(f, "main_results", "between_methods")),
     "to_frozen_table": lambda f, label: tables.differences_table(_frame(f, "main_results", "to_frozen")),
     "forgetting_table": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts")),
     "forgetting_differences": lambda f, label: tables.forgetting_table(_frame(f, "forgetting", "parts"), differences=True),

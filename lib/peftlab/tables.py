@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -249,11 +250,7 @@ def blind_table(frame: pd.DataFrame) -> Table:
     bare = frame[frame["method"] == "none"]
     found, firsts = _lookup(bare, "dataset", "model", "baseline"), _lookup(bare.drop_duplicates(["dataset", "model"]), "dataset", "model")
 
-    def difference(*key: str) -> Cell:
-        row = found(*key)
-        return _change(row and {"difference": row["mean"], "difference_low": row["low"], "difference_high": row["high"]})
-
-    return _by_base(bare, firsts, difference, lambda *key: (), ())
+    return _by_base(bare, firsts, lambda *key: _difference(found(*key)), lambda *key: (), ())
 
 
 def _by_base(
@@ -294,6 +291,43 @@ def differences_table(frame: pd.DataFrame) -> Table:
 
     head = ("Data set", "Method", "Connector", "Difference", "Interval", "n", "Verdict")
     return _stacked(head, "lllrrrl", build, frame)
+
+
+def models_table(frame: pd.DataFrame) -> Table:
+    """Paired differences in points of each base, untouched and tuned alike, to the first one; a row per data set and method, a column per base."""
+    others = style.shown("model", frame["model"])
+    first = _several(frame["first"].map(partial(style.label, "model")))
+    rows, rules = _beside(frame, ("method", "connector"), others, _who)
+    return Table(("Data set", "Method", "Connector", *(Cell(style.label("model", m), f"to {first}") for m in others)), tuple(rows), "lll" + "r" * len(others), frozenset(rules))
+
+
+def order_table(frame: pd.DataFrame) -> Table:
+    """Paired differences in points of two tuned models, the second subtracted; a row per data set and pair, a column per base."""
+    bases, states = style.shown("model", frame["model"]), {*frame["connector"], *frame["other_connector"]}
+
+    def pair(row: Mapping[str, Any]) -> tuple[Cell, Cell]:
+        both = (_who({"method": row[name], "connector": row[state]}) for name, state in (("method", "connector"), ("other", "other_connector")))
+        one, other = (Cell(name, state if len(states) > 1 else "") for name, state in both)
+        return one, other
+
+    rows, rules = _beside(frame, ("method", "connector", "other", "other_connector"), bases, pair)
+    return Table(("Data set", "Method", "Against", *(style.label("model", m) for m in bases)), tuple(rows), "lll" + "r" * len(bases), frozenset(rules))
+
+
+def _beside(frame: pd.DataFrame, keys: Sequence[str], bases: Sequence[str], named: Callable[[Mapping[str, Any]], tuple[str | Cell, ...]]) -> tuple[Rows, set[int]]:
+    """A row for each data set and different value of `keys`, called as `named` says, with the difference on each base; and the rules between data sets."""
+    find, rows, rules, last = _lookup(frame, "dataset", *keys, "model"), list[tuple[str | Cell, ...]](), set[int](), None
+    for row in style.ordered(frame[["dataset", *keys]].drop_duplicates(), ("dataset",)).to_dict("records"):
+        place = style.label("dataset", row["dataset"])
+        rules |= {len(rows)} if last not in (None, place) else set()
+        rows.append((place if place != last else "", *named(row), *(_difference(find(*row.values(), model)) for model in bases)))
+        last = place
+    return rows, rules
+
+
+def _difference(row: Mapping[str, Any] | None) -> Cell:
+    """The mean of a row that is itself a difference, as `_change` shows one."""
+    return _change(row and {"difference": row["mean"], "difference_low": row["low"], "difference_high": row["high"]})
 
 
 def control_table(frame: pd.DataFrame) -> Table:
