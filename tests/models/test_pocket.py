@@ -1,5 +1,6 @@
 """A base's delta: what a grown model learned is what merging adds."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_a_base_is_its_weights_not_its_log(tmp_path: Path, monkeypatch: pytest.M
     folder.mkdir()
 
     def written(weights: bytes, about: dict[str, object]) -> str:
-        (folder / "delta.safetensors").write_bytes(weights)
+        (folder / models.DELTA).write_bytes(gzip.compress(weights))
         (folder / "delta.json").write_text(json.dumps(about))
         return models.digest("pocket-mlp")
 

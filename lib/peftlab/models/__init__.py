@@ -1,5 +1,6 @@
 """Cards of the models: where the weights come from, which family reads them, what they have seen."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -231,9 +232,18 @@ def skeleton(name: str) -> Loaded:
     return family.skeleton(name)
 
 
+DELTA = "delta.safetensors.gz"  # of a pocket base, in its folder
+
+
+def delta(name: str) -> bytes | None:
+    """The safetensors of a pocket base's tracked delta, unpacked; None where there is none."""
+    file = paths.bases() / name / DELTA
+    return gzip.decompress(file.read_bytes()) if file.exists() else None
+
+
 def digest(name: str) -> str:
     """What the base's weights depend on, as sha256: the card and, for a pocket base, its tracked delta and the scale it is added at."""
-    parts, folder = repr(card(name)).encode(), paths.bases() / name
-    if (folder / "delta.safetensors").exists():
-        parts += (folder / "delta.safetensors").read_bytes() + repr(json.loads((folder / "delta.json").read_text())["scale"]).encode()
+    parts = repr(card(name)).encode()
+    if (weights := delta(name)) is not None:
+        parts += weights + repr(json.loads((paths.bases() / name / "delta.json").read_text())["scale"]).encode()
     return hashlib.sha256(parts).hexdigest()

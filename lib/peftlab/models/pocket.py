@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from efficientnet_lite_pytorch import EfficientNet
 from huggingface_hub.dataclasses import strict
 from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -36,7 +36,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from peftlab import assets, connectors, loading, methods, paths
+from peftlab import assets, connectors, loading, methods, models, paths
 from peftlab.models import Loaded, Towers, card
 
 CELL = 32  # pixels
@@ -173,11 +173,11 @@ def load(run: Any) -> Loaded:
     if card(run.model).source == "random weights":
         loaded = tiny(run.model, seed=0)
     else:
-        folder = paths.bases() / run.model
-        if not (folder / "delta.safetensors").exists():
+        folder, weights = paths.bases() / run.model, models.delta(run.model)
+        if weights is None:
             raise FileNotFoundError(f"{run.model} has no delta in {folder}: build it with notebooks/00_build_base.ipynb")
         loaded = assemble(run.model)
-        merge(loaded.model, load_file(folder / "delta.safetensors"), json.loads((folder / "delta.json").read_text()))
+        merge(loaded.model, safetensors.torch.load(weights), json.loads((folder / "delta.json").read_text()))
     return ready(loaded, precision=run.precision, quantisation=run.quantisation)
 
 
