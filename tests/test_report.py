@@ -246,6 +246,28 @@ def test_rows_between_two_rules_stay_on_one_page(tmp_path: Path) -> None:
     assert {block: len(found) for block, found in pages.items()} == {block: 2 if size == 30 else 1 for block, size in enumerate(sizes)}
 
 
+@pytest.mark.parametrize(("columns", "rows", "turned"), [(4, 5, False), (18, 5, True), (18, 60, True), (40, 5, True)])
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext reads the PDF back")
+def test_a_table_too_wide_for_the_page_is_turned_and_nothing_is_cut(columns: int, rows: int, turned: bool, tmp_path: Path) -> None:
+    """Eight data sets with their means in one table; of forty columns letters become as small as must be, and no report is lost for them."""
+    table = tables.Table(tuple(f"Column {i}" for i in range(columns)), tuple(tuple(tables.Cell("+12.3", "[−10.3, 14.5]") for _ in range(columns)) for _ in range(rows)), "r" * columns)
+    wide = blocks.Tabular("wide", 1, (blocks.Span("As wide as it is."),), table)
+    content = [blocks.Paragraph((blocks.Span("Before, see "), blocks.Span("Table 1", "link", "#wide"))), wide, blocks.Paragraph((blocks.Span("After."),))]
+    (tmp_path / "a.pdf").write_bytes(report._pdf("Title", "Subtitle", "line", content))
+    told = subprocess.run(["pdftotext", "-bbox", tmp_path / "a.pdf", "-"], capture_output=True, text=True, check=True).stdout
+    pages = [(float(w), float(h), [(float(a), float(b)) for a, b in re.findall(r'<word xMin="([\d.-]+)" yMin="[\d.-]+" xMax="([\d.-]+)"', words)]) for w, h, words in re.findall(r'<page width="([\d.]+)" height="([\d.]+)">(.*?)</page>', told, re.S)]
+    assert all(0 <= left and right <= width for width, _, words in pages for left, right in words), "a word is beyond the page"
+    assert any(width > height for width, height, _ in pages) == turned and pages[-1][0] < pages[-1][1], "what follows is upright again"
+    assert told.count("+12.3") == columns * rows and "After." in told
+    assert (len(pages) > 3) == (rows == 60), "a long one goes on over the page"
+
+
+def test_a_table_that_no_page_holds_loses_no_report() -> None:
+    table = tables.Table(tuple(f"Column {i}" for i in range(60)), (tuple(tables.Cell("+12.3", "[−10.3, 14.5]") for _ in range(60)),), "r" * 60)
+    made = report._pdf("Title", "Subtitle", "line", [blocks.Tabular("wide", 1, (blocks.Span("As wide as it is."),), table)])
+    assert re.search(rb"/MediaBox ?\[0 0 841\.", made) and re.search(rb"/MediaBox ?\[0 0 595\.", made), "it has a page of its own, turned"
+
+
 def test_facts_of_another_study_and_a_missing_figure_are_sentences(built: Path) -> None:
     with pytest.raises(ValueError, match="holds facts of study 'smoke', not 'main'"):
         report.build("main")
