@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from heapq import nlargest
 from typing import Any
 
 import pandas as pd
@@ -115,7 +116,22 @@ def as_typst(table: Table) -> str:
     align = ", ".join({"l": "left", "c": "center", "r": "right", "p": '"p"'}[side] for side in table.align)
     rules = ", ".join(map(str, sorted(table.rules)))
     rows = ",\n  ".join(map(line, table.rows))
-    return f"booktabs(\n  align: ({align},),\n  rules: ({rules}{',' if table.rules else ''}),\n  head: {line(table.head)},\n  {rows},\n)"
+    widest = ", ".join(map(str, _widest(table)))
+    return f"booktabs(\n  align: ({align},),\n  rules: ({rules}{',' if table.rules else ''}),\n  head: {line(table.head)},\n  widest: ({widest},),\n  {rows},\n)"
+
+
+LIKELY = 4  # of the longest texts in a column, how many are laid out to find the widest
+
+
+def _widest(table: Table) -> list[int]:
+    """The rows that hold the longest texts of each column: what of a long table is laid out to see whether it fits."""
+    if len(table.rows) <= LIKELY * len(table.head):
+        return list(range(len(table.rows)))
+    found = set[int]()
+    for column in zip(*table.rows, strict=True):
+        for texts in zip(*((len(cell.text), len(cell.small)) for cell in map(_cell, column)), strict=True):
+            found |= set(nlargest(LIKELY, range(len(texts)), key=texts.__getitem__))
+    return sorted(found)
 
 
 def as_markdown(table: Table) -> str:
