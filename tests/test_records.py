@@ -2,13 +2,20 @@
 
 import io
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 
@@ -284,9 +291,14 @@ def test_collect_twice_gives_the_same_bytes_and_takes_a_shared_model_once(prepar
     assert len(pd.read_csv(paths.results() / "study" / "costs.csv")) == 1
 
 
+FORKS = pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only"), id="forked")
+
+
+@pytest.mark.parametrize("forked", [pytest.param(False, id="threads"), FORKS])
 @pytest.mark.parametrize("together", [1, 2, 500])
-def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, str], cache: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, str], cache: Path, together: int, forked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collected, "TOGETHER", together)
+    monkeypatch.setattr(collected, "FORKED", 1 if forked else 10**9)
     said = [("cat", "dog", "cat", ""), ("dog", "dog", "bird", "cat"), ("cat", "dog", "cat", ""), ("Dog.", "cat", "cat", "cat"), ("cat", "cat", "dog", "dog")]
     examples, runs, given = records.read_examples("icons_choice", "test"), [replace(RUN, method="none", seed=seed) for seed in range(5)], []
     for number, (run, responses) in enumerate(zip(runs, said, strict=True)):
@@ -311,6 +323,62 @@ def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, 
         expected = [{"metric": metric, **metrics.score(judged, metric)} for metric in metrics.shown(name, rows)]
         assert scores.loc[scores["run"] == run.id, list(expected[0])].to_dict("records") == expected
     assert scores["metric"].value_counts()["likeliest"] == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_forked_processes_collect_the_same_bytes_and_leave_nothing(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned()
+    evaluated()
+    evaluated(replace(RUN, test_pictures="blank"))
+    runs = [RUN, replace(RUN, test_pictures="blank")]
+    first = {p.name: p.read_bytes() for p in collect(runs).iterdir()}
+    monkeypatch.setattr(collected, "FORKED", 1)
+    monkeypatch.setattr(collected, "TOGETHER", 1)
+    assert {p.name: p.read_bytes() for p in collect(runs).iterdir()} == first and len(first) == 4
+    assert not multiprocessing.active_children()
+    shutil.rmtree(records.stage_folder(RUN, "evaluate"))
+    with pytest.raises(ValueError, match="the study is not complete: 1 of 3 stages are missing"):
+        collect(runs)
+    assert {p.name: p.read_bytes() for p in (paths.results() / "study").iterdir()} == first and [p.name for p in paths.results().iterdir()] == ["study"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_collecting_process_that_is_killed_costs_no_table(prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned()
+    evaluated()
+    first = {p.name: p.read_bytes() for p in collect([RUN]).iterdir()}
+    parent = os.getpid()
+    monkeypatch.setattr(collected, "FORKED", 1)
+    monkeypatch.setattr(collected, "_assessed", lambda *_: os.kill(os.getpid(), signal.SIGKILL) if os.getpid() != parent else None)
+    with pytest.raises(ChildProcessError, match="was ended from outside, most likely by the system for lack of memory: the tables of the study are as they were"):
+        collect([RUN])
+    assert {p.name: p.read_bytes() for p in (paths.results() / "study").iterdir()} == first and [p.name for p in paths.results().iterdir()] == ["study"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_collecting_processes_end_with_the_one_that_began_them(tmp_path: Path) -> None:
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from peftlab import collected
+class Work(collected._Work):
+    def checked(self, numbers):
+        (Path({str(tmp_path)!r}) / str(os.getpid())).touch()
+        time.sleep(600)
+collected.FORKED, collected.TOGETHER = 1, 1
+with collected._workers(Work(None, [None] * 4, {{}}), Path({str(tmp_path)!r})) as ahead:
+    list(ahead("checked", range(4)))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        begun = [int(file.name) for file in tmp_path.iterdir()]
+        assert begun and process.pid not in begun
+        process.kill()
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in begun) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in begun if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
 
 
 def test_what_the_questions_alone_give_away_is_collected(prepared: dict[str, str], cache: Path) -> None:

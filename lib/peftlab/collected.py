@@ -1,18 +1,22 @@
 """Collected studies: the tidy tables of what ran, scored, and the facts found in them."""
 
+import ctypes
 import json
 import math
 import os
 import shutil
+import signal
+import sys
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from itertools import chain, pairwise
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -39,10 +43,10 @@ class Scorer(Protocol):
     def shown(self, name: str, predictions: pd.DataFrame, *, dataset: str = "") -> tuple[str, ...]: ...
 
 
-T, U = TypeVar("T"), TypeVar("U")
 Guess = Callable[[Sequence[records.Words], Sequence[records.Words]], list[str]]  # given as `Scorer` is
 SAID = ("response", "likelihoods")  # what of an answer is the model's; all else is its question's
 TOGETHER = 2000  # stages that are read and judged at once
+FORKED = 4 * TOGETHER  # stages from which on processes of their own do so: a thread waits for the others
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 
 
@@ -59,34 +63,30 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     of every set that has such questions, with two different answers at least for what has to learn to tell them apart.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    scores, texts, whole, vocabularies = [], [], {}, {}
+    scores, texts, costs = [], [], []
     places = _places(runs, stages)
     unfit = _unfit(places)
-    found = _finished(places, without=unfit)
-    costs = [{"run": run.id, "stage": stage, **run.resolved(), **_costs(place, content)} for (stage, place), (run, content) in found.items() if stage == "finetune"]
-    asked = [(place, stage, run, content) for (stage, place), (run, content) in found.items() if stage != "finetune"]
-    names = cache(partial(_names, scorer))
-    with _renewed(study) as folder, answers.writing(folder / "predictions.parquet") as written:
-        for several, stored in zip(_batches(asked), _ahead(_stored, _batches(asked)), strict=True):
-            given = []
-            for (_, stage, run, _), rows in zip(several, stored, strict=True):
-                dataset = run.tested_on if stage == "evaluate" else run.probe
-                given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(scorer, rows))))
-                if set(one.names) & set(scorer.RELATIVE) and dataset not in whole:
-                    whole[dataset] = records.read_references(run.tested_on if stage == "evaluate" else records.probed(run))
-                if set(one.names) & set(scorer.NAMING) and dataset not in vocabularies:
-                    vocabularies[dataset] = records.read_vocabulary(run.tested_on if stage == "evaluate" else records.probed(run))
-            for (_, stage, run, content), one, (judged, rows) in zip(several, given, _assessed(scorer, given, whole, vocabularies), strict=True):
-                about = {"run": run.id, "stage": stage, **run.resolved(), "tested_on": one.tested_on, **{name: content.get("stamp", {}).get(name) for name in answers.ORIGIN}}
-                written.add(judged, about)
-                scores += [{**about, **row} for row in (*rows, *_perplexity(content.get("text") or []))]
-                texts += [{**about, **passage} for passage in content.get("text") or []]
-        named = [{"tested_on": dataset, "name": name} for dataset, names in vocabularies.items() for name in names]
+    asked = [(stage, place, run) for (stage, place), run in places.items() if place not in unfit]
+    work = _Work(scorer, asked, {name: models.digest(name) for name in {run.model for run in places.values()}})
+    with _renewed(study) as folder, _workers(work, folder) as ahead, answers.writing(folder / "predictions.parquet") as written:
+        found = _finished(asked, ahead("checked", range(len(asked))))
+        made = [(number, run, content) for number, ((stage, _, run), content) in enumerate(zip(asked, found, strict=True)) if stage == "finetune"]
+        for (_, run, content), own in zip(made, chain.from_iterable(ahead("trained", [number for number, *_ in made])), strict=True):
+            costs.append({"run": run.id, "stage": "finetune", **run.resolved(), **_costs(content, own)})
+        said = [number for number, (stage, *_) in enumerate(asked) if stage != "finetune"]
+        for number, one in zip(said, chain.from_iterable(judged.each() for judged in ahead("judged", said)), strict=True):
+            (stage, _, run), content = asked[number], found[number]
+            about = {"run": run.id, "stage": stage, **run.resolved(), "tested_on": one.tested_on, **{name: content.get("stamp", {}).get(name) for name in answers.ORIGIN}}
+            written.add(one.rows, about)
+            scores += [{**about, **row} for row in (*one.scores, *_perplexity(content.get("text") or []))]
+            texts += [{**about, **passage} for passage in content.get("text") or []]
+            work.note(number, one)
+        named = [{"tested_on": dataset, "name": name} for dataset, names in work.vocabularies.items() for name in names or ()]
         failures = list(dict(unfit.values()).values())
-        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(found.values()) | ({"sources": list(sources)} if sources else {}), study)
-        if blind and len(guesses := guessed(blind, {run.tested_on: None for (stage, _), (run, _) in found.items() if stage == "evaluate"})):
+        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(list(zip((run for *_, run in asked), found, strict=True))) | ({"sources": list(sources)} if sources else {}), study)
+        if blind and len(guesses := guessed(blind, {run.tested_on: None for stage, _, run in asked if stage == "evaluate"})):
             guesses.to_parquet(folder / "blind.parquet", compression="zstd", index=False)
-        if whole:
+        if whole := {name: rows for name, rows in work.whole.items() if rows is not None}:
             pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
     return paths.results() / study
 
@@ -111,25 +111,10 @@ def _perplexity(text: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"metric": MEASURED[0], "value": math.exp(nats / tokens), "n": tokens, "unparsed": 0}] if text else []
 
 
-def _batches(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[i : i + TOGETHER] for i in range(0, len(items), TOGETHER)]
+# ---------------------------------------------------------------- many stages at once
 
-
-def _ahead(work: Callable[[Sequence[T]], U], batches: Iterable[Sequence[T]]) -> Iterator[U]:
-    """What `work` makes of each batch, in order: as many batches as there are cores are worked on before they are asked for."""
-    with ThreadPoolExecutor(provenance.cores()) as pool:
-        waiting = deque[Future[U]]()
-        for batch in batches:
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > provenance.cores():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _stored(asked: Sequence[tuple[Path, str, Run, dict[str, Any]]]) -> list[pa.Table]:
-    """The answers of stages as they are stored."""
-    return [pq.ParquetFile(place / "predictions.parquet").read(use_threads=False) for place, *_ in asked]
+Asked = tuple[str, Path, Run]  # a stage with its folder and its run
+Ahead = Callable[[str, Sequence[int]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -139,6 +124,139 @@ class _Given:
     rows: pa.Table
     tested_on: str
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Stages that were judged together: their answers one after another, or the file where these are; of each how many, of what, by which metrics, and a row of scores a metric."""
+
+    rows: pa.Table | Path
+    sizes: list[int]
+    tested_on: list[str]
+    names: list[tuple[str, ...]]
+    scores: list[list[dict[str, Any]]]
+
+    def each(self) -> Iterator["_One"]:
+        """The stages, one by one; a file of answers is gone then, and stays in memory as long as something of it is in use."""
+        if isinstance(self.rows, Path):
+            rows = pa.ipc.open_file(pa.memory_map(os.fspath(self.rows))).read_all()
+            self.rows.unlink()
+        else:
+            rows = self.rows
+        ends = np.cumsum(self.sizes)
+        for end, size, tested_on, names, scores in zip(ends, self.sizes, self.tested_on, self.names, self.scores, strict=True):
+            yield _One(rows.slice(end - size, size), tested_on, names, scores)
+
+    def laid_down(self, file: Path) -> "_Judged":
+        """The same with its answers in a file, for another process."""
+        assert isinstance(self.rows, pa.Table)
+        with pa.ipc.new_file(file, self.rows.schema) as written:
+            written.write_table(self.rows)
+        return replace(self, rows=file)
+
+
+class _One(NamedTuple):
+    """A stage that was judged."""
+
+    rows: pa.Table
+    tested_on: str
+    names: tuple[str, ...]
+    scores: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All stages of a study, and what is done with many of them at once, by their numbers: `Ahead` names a method, which a forked process has from its parent."""
+
+    scorer: Scorer
+    stages: Sequence[Asked]
+    bases: Mapping[str, str]
+    whole: dict[str, pd.DataFrame | None] = field(default_factory=dict)  # of the data sets whose metrics need all questions, as they are met
+    vocabularies: dict[str, Sequence[str]] = field(default_factory=dict)
+
+    def checked(self, numbers: Sequence[int]) -> list[tuple[dict[str, Any] | None, list[str]]]:
+        """Each stage's record, None where it is not finished, and what of it is not as expected now."""
+        read, found = cache(records.read_json), list[tuple[dict[str, Any] | None, list[str]]]()
+        for stage, folder, run in (self.stages[number] for number in numbers):
+            content = records.sealed(folder)
+            found.append((content, records.differences(content, records.expectation(run, stage, records.inputs(run, stage, base=self.bases[run.model], read=read))) if content else []))
+        return found
+
+    def trained(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Of each tuned model the final loss in nats and the bytes of its adapter on disk."""
+        found = []
+        for _, folder, _ in (self.stages[number] for number in numbers):
+            losses = pq.ParquetFile(folder / "steps.parquet").read(columns=["loss"], use_threads=False)["loss"].to_pandas()
+            found.append({"final_loss": float(losses.tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size})
+        return found
+
+    def judged(self, numbers: Sequence[int]) -> _Judged:
+        """Their answers, read, judged and scored."""
+        names, given = cache(partial(_names, self.scorer)), list[_Given]()
+        for number in numbers:
+            stage, place, run = self.stages[number]
+            rows = pq.ParquetFile(place / "predictions.parquet").read(use_threads=False)
+            dataset = run.tested_on if stage == "evaluate" else run.probe
+            given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(self.scorer, rows))))
+            self.note(number, one)
+        rows, scores = zip(*_assessed(self.scorer, given, self.whole, self.vocabularies), strict=True)
+        return _Judged(answers.together(rows), [len(one) for one in rows], [one.tested_on for one in given], [one.names for one in given], list(scores))
+
+    def note(self, number: int, one: _Given | _One) -> None:
+        """Keep what the metrics of a stage need beside its answers: all questions of its data set, the names of all that its pictures can hold."""
+        stage, _, run = self.stages[number]
+        name = run.tested_on if stage == "evaluate" else records.probed(run)
+        if one.tested_on not in self.whole and set(one.names) & set(self.scorer.RELATIVE):
+            self.whole[one.tested_on] = records.read_references(name)
+        if one.tested_on not in self.vocabularies and set(one.names) & set(self.scorer.NAMING):
+            self.vocabularies[one.tested_on] = records.read_vocabulary(name)
+
+
+@contextmanager
+def _workers(work: _Work, folder: Path) -> Iterator[Ahead]:
+    """What does a method of `work` for numbers of stages, `TOGETHER` at a time, in order, as many at once as there are cores: threads, or of a large study forked processes, which leave answers in `folder`."""
+    forked, cores = len(work.stages) >= FORKED and sys.platform == "linux", provenance.cores()
+    if forked:
+        pool: Executor = ProcessPoolExecutor(cores, mp_context=get_context("fork"), initializer=_fork, initargs=(work, folder, os.getpid()))
+    else:
+        pool = ThreadPoolExecutor(cores)
+
+    def ahead(method: str, numbers: Sequence[int]) -> Iterator[Any]:
+        waiting = deque[Future[Any]]()
+        for start in range(0, len(numbers), TOGETHER):
+            batch = numbers[start : start + TOGETHER]
+            waiting.append(pool.submit(_in_fork, method, batch) if forked else pool.submit(getattr(work, method), batch))
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield ahead
+    except BrokenExecutor as error:
+        raise ChildProcessError("a process that read answers was ended from outside, most likely by the system for lack of memory: the tables of the study are as they were") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_mine: tuple[_Work, Path] | None = None  # of a forked process
+
+
+def _fork(work: _Work, folder: Path, parent: int) -> None:
+    """Begin a forked process: it ends with its parent, and leaves an interrupt to it."""
+    global _mine
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _mine = work, folder
+
+
+def _in_fork(method: str, numbers: Sequence[int]) -> Any:
+    assert _mine is not None
+    work, folder = _mine
+    found = getattr(work, method)(numbers)
+    return found.laid_down(folder / f".{numbers[0]}.arrow") if isinstance(found, _Judged) else found
 
 
 def _names(scorer: Scorer, stage: str, tested_on: str, filled: tuple[str, ...]) -> tuple[str, ...]:
@@ -334,26 +452,16 @@ def _unfit(places: Places) -> dict[Path, tuple[Path, dict[str, Any]]]:
     return found
 
 
-def _finished(places: Places, *, without: Container[Path] = ()) -> dict[tuple[str, Path], tuple[Run, dict[str, Any]]]:
-    """Each stage with its record, but for those `without`; ValueError where any is missing or stale."""
-    bases, read = {name: models.digest(name) for name in {run.model for run in places.values()}}, cache(records.read_json)
-    asked = {(stage, folder): run for (stage, folder), run in places.items() if folder not in without}
-
-    def checked(batch: Sequence[tuple[tuple[str, Path], Run]]) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:
-        for (stage, folder), run in batch:
-            content = records.sealed(folder)
-            expected = records.expectation(run, stage, records.inputs(run, stage, base=bases[run.model], read=read)) if content else {}
-            yield content, records.differences(content, expected) if content else []
-
-    missing, stale, found = [], [], {}
-    batches = _batches(list(asked.items()))
-    for ((stage, folder), run), (content, differences) in zip(asked.items(), chain.from_iterable(_ahead(lambda batch: list(checked(batch)), batches)), strict=True):
+def _finished(stages: Sequence[Asked], checked: Iterable[list[tuple[dict[str, Any] | None, list[str]]]]) -> list[dict[str, Any]]:
+    """Each stage's record, of what `_Work.checked` says of them; ValueError where any is missing or stale."""
+    missing, stale, found = [], [], []
+    for (_, folder, _), (content, differences) in zip(stages, chain.from_iterable(checked), strict=True):
         if content is None:
             missing.append(str(folder.relative_to(paths.runs())))
         elif differences:
             stale.append(f"{folder.relative_to(paths.runs())} ({'; '.join(differences)})")
         else:
-            found[stage, folder] = (run, content)
+            found.append(content)
     for kind, names in (("missing", missing), ("stale", stale)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -363,14 +471,12 @@ def _finished(places: Places, *, without: Container[Path] = ()) -> dict[tuple[st
     return found
 
 
-def _costs(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """What tuning a model cost: the facts of its stamp, its steps, final loss in nats and the bytes of its adapter on disk."""
+def _costs(content: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What tuning a model cost: the facts of its stamp, what of it `_Work.trained` says, protocol and inputs."""
     stamp = content.get("stamp", {})
     facts = {name: value for name, value in stamp.items() if value is None or isinstance(value, (str, int, float))}
     towers = {f"{kind}_{tower}": count for kind in ("trainable", "total") for tower, count in stamp.get(kind, {}).items()}
-    losses = pq.ParquetFile(folder / "steps.parquet").read(columns=["loss"], use_threads=False)["loss"].to_pandas()
-    facts |= {"final_loss": float(losses.tail(FINAL_STEPS).mean()), "adapter_bytes": (folder / "adapter.safetensors").stat().st_size}
-    return {**facts, **towers, "protocol": content["protocol"], **{f"digest_{k}": v for k, v in content["inputs"].items()}}
+    return {**facts, **own, **towers, "protocol": content["protocol"], **{f"digest_{k}": v for k, v in content["inputs"].items()}}
 
 
 def _origins(found: Iterable[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
