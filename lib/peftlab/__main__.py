@@ -296,7 +296,7 @@ def parameters(args: argparse.Namespace) -> int:
     return 0
 
 
-AGGREGATE = {"10_main_results": "evaluate", "11_hallucination": "probe", "12_cost": "finetune", "13_forgetting": "evaluate"}  # notebook -> the stage it reads
+AGGREGATE = {"10_main_results": "evaluate", "13_forgetting": "evaluate", "11_hallucination": "probe", "12_cost": "finetune"}  # notebook -> the stage it reads; side by side, the longest first
 
 
 def report(args: argparse.Namespace) -> int:
