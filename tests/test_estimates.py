@@ -721,6 +721,10 @@ def test_the_order_of_methods_on_several_bases_is_told(two_bases: pd.DataFrame, 
         "Of 1 comparison of two methods on a data set, 1 has the same sign on all 2 models, 1 of them distinguishably on each; none turns, distinguishably one way on one model and the other way on another.",
     ]
     assert findings.order({"main_results": {"scores": []}}) == findings.on_models({"main_results": {}}) == []
+    monkeypatch.setattr(estimates, "ARMS", 2)
+    more = two_bases[two_bases["connector"] == "frozen"]
+    cut = {"main_results": {name: getattr(estimates, name)(more).to_dict("records") for name in ("scores", "between_methods")}}
+    assert findings.order(cut)[0].startswith("On Scenes the 2 of ") and findings.order(cut)[0].endswith(" that have the best means on Pocket (MLP) are compared.")
 
 
 def test_what_is_true_of_several_bases_is_said_once(answers: pd.DataFrame) -> None:

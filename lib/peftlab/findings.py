@@ -477,6 +477,10 @@ def order(facts: Facts) -> list[str]:
             scored = [r for r in main["scores"] if r["model"] == model and r["dataset"] == mine[0]["dataset"] and (r["method"], r["connector"]) in arms_]
             ranked = sorted(scored, key=lambda r: r["mean"], reverse=not _less_is_better(mine[0]))
             by_mean.setdefault(tuple(arm(r) for r in ranked), []).append(style.label("model", model))
+        first = mine[0]["model"]
+        there = [r for r in main["scores"] if r["model"] == first and r["dataset"] == mine[0]["dataset"] and r["method"] != "none"]
+        if len(arms_) == estimates.ARMS < len(there):
+            said.append(f"On {_place(mine[0])} the {number(len(arms_), 0)} of {number(len(there), 0)} that have the best means on {style.label('model', first)} are compared.")
         if len(arms_) > NAMED:
             continue
         orders = "; ".join(f"{listed(names)} on {f'all {number(count, 0)} models' if len(by_mean) == 1 else listed(models)}" for names, models in by_mean.items())
