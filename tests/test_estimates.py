@@ -737,6 +737,16 @@ def test_what_is_true_of_several_bases_is_said_once(answers: pd.DataFrame) -> No
     assert all(s.startswith(("On all 3 models: ", "Pocket (MLP) and Pocket (resampler): ", "Pocket (merger): ")) for s in said)
 
 
+def test_the_same_may_be_true_of_two_data_sets() -> None:
+    base = {"connector": "frozen", "metric": "exact", "mean": 20.0, "low": 10.0, "high": 30.0, "n": 100, "control": None}
+    rows = [{**base, "dataset": d, "method": "none", "difference": None, "verdict": None} for d in ("icons_choice", "science")]
+    rows += [{**base, "dataset": d, "method": "lora", "difference": 1.0, "verdict": "not distinguishable"} for d in ("icons_choice", "science")]
+    for models in (("pocket-mlp",), ("pocket-mlp", "pocket-merger")):
+        said = findings.likeliest({"main_results": {"likeliest": [{**row, "model": m} for m in models for row in rows]}})
+        assert len(said) == 4 and sum("by that measure" in sentence for sentence in said) == 2, "each follows the sentence that it refers to"
+        assert all(sentence.startswith("On all 2 models: ") == (len(models) > 1) for sentence in said)
+
+
 def test_the_spread_between_seeds_is_in_every_score_and_difference(answers: pd.DataFrame) -> None:
     """Under the second seed LoRA has learned nothing: its mean is half way, and its interval is wider."""
     rows = answers[answers["train_pictures"] == "true"]

@@ -1,5 +1,6 @@
 """Facts to sentences: what the numbers allow to say, and no more. Every number stands in the facts."""
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any
@@ -99,16 +100,18 @@ def _apart(*axes: str) -> Callable[[Says], Says]:
 
     def around(say: Says) -> Says:
         @wraps(say)
-        def told(facts: Facts, **how: Any) -> list[str]:
-            said: dict[str, list[str]] = {}
+        def apart(facts: Facts, **how: Any) -> list[str]:
+            said: dict[tuple[str, int], list[str]] = {}  # a sentence, and how often a level said it before: of two data sets the same may be true
             for names, mine in of(facts, axes):
+                told = Counter[str]()
                 for sentence in say(mine, **how):
-                    said.setdefault(sentence, []).append(", ".join(names))
+                    said.setdefault((sentence, told[sentence]), []).append(", ".join(names))
+                    told[sentence] += 1
             everyone = [", ".join(names) for names, _ in of(facts, axes)]
             all_ = f"On all {number(len(everyone), 0)} models" if len(_levels(facts, "model")) == len(everyone) else listed(everyone)
-            return [f"{all_ if names == everyone and len(names) > 1 else listed(names)}: {sentence}" if any(names) else sentence for sentence, names in said.items()]
+            return [f"{all_ if names == everyone and len(names) > 1 else listed(names)}: {sentence}" if any(names) else sentence for (sentence, _), names in said.items()]
 
-        return told
+        return apart
 
     return around
 
