@@ -678,6 +678,16 @@ def test_bases_are_compared_on_what_was_tuned_alike(answers: pd.DataFrame, two_b
         assert row["verdict"] == ("higher" if row["low"] > 0 else "lower" if row["high"] < 0 else "not distinguishable")
     assert {row["verdict"] for row in frame[frame["method"] == "lora"].to_dict("records")} == {"lower"}
     assert set(frame[frame["method"] == "none"]["verdict"]) == {"not distinguishable"}
+    base = {(m, d): mean for m, method, d, mean in estimates.scores(two_bases)[["model", "method", "dataset", "mean"]].itertuples(index=False) if method == "none"}
+    for row in frame.to_dict("records"):
+        if row["method"] == "none":
+            assert row["gained"] is None or np.isnan(row["gained"])
+        else:
+            assert row["gained"] == pytest.approx(row["mean"] - (base["pocket-resampler", row["dataset"]] - base["pocket-mlp", row["dataset"]])) and row["gained_low"] <= row["gained"] <= row["gained_high"]
+    higher = two_bases.assign(value=two_bases["value"] + 7.0 * (two_bases["model"] == "pocket-resampler"))
+    again = estimates.between_models(higher)
+    np.testing.assert_allclose(again["gained"].to_numpy(dtype=float), frame["gained"].to_numpy(dtype=float), atol=1e-9)
+    np.testing.assert_allclose(again["mean"], frame["mean"] + 7.0)
     assert estimates.between_models(answers).empty and estimates.between_methods(answers).empty, "one base: nothing is compared"
     fewer = two_bases[(two_bases["model"] == "pocket-mlp") | (two_bases["tested_on"] != "scenes") | (two_bases["example_id"] != "evaluate-0")]
     assert set(estimates.between_models(fewer)["dataset"]) == {"icons_choice"}, "other questions are no comparison"
@@ -709,22 +719,23 @@ def test_the_order_of_methods_on_several_bases_is_told(two_bases: pd.DataFrame, 
     facts = {"main_results": {name: getattr(estimates, name)(rows).to_dict("records") for name in ("scores", "between_models", "between_methods")}}
     assert findings.order(facts) == [
         "On Scenes the means are, from the best down, in the order LoRA (connector frozen) and (IA)³ (connector frozen) on Pocket (MLP); (IA)³ (connector frozen) and LoRA (connector frozen) on Pocket (resampler).",
-        "Of 1 comparison of two methods on a data set, 0 have the same sign on all 2 models, 0 of them distinguishably on each; 1 turns, distinguishably one way on one model and the other way on another: LoRA (connector frozen) against (IA)³ (connector frozen) on Scenes.",
+        "Of 1 comparison of two methods on a data set, 0 have the same sign on all models, 0 of them distinguishably on each; 1 turns, distinguishably one way on one model and the other way on another: LoRA (connector frozen) against (IA)³ (connector frozen) on Scenes.",
     ]
     assert findings.order(findings.shortened(facts))[0] == "On Scenes the means are, from the best down, in the order LoRA and (IA)³ on Pocket (MLP); (IA)³ and LoRA on Pocket (resampler)."
     said = findings.on_models(findings.shortened(facts))
     assert said[0] == "Untouched, Pocket (resampler) is not distinguishable from Pocket (MLP) on Scenes."
-    assert said[1].startswith("On Scenes, of 2 methods on Pocket (resampler), 1 is higher than the same on Pocket (MLP) ((IA)³) and 1 is lower (LoRA). The differences go from −100.0 points")
+    assert said[1].startswith("On Scenes, of 2 models tuned on Pocket (resampler), 1 is higher than the same on Pocket (MLP) ((IA)³) and 1 is lower (LoRA). The differences go from −100.0 points")
+    assert said[2].startswith("By what was gained over each one's own base, of these 2, 1 is higher than that on the other ((IA)³) and 1 is lower (LoRA). The differences go from −100.0 points")
     same = {"main_results": {name: [r for r in found if r["model"] == "pocket-mlp"] + [{**r, "model": "pocket-resampler"} for r in found if r["model"] == "pocket-mlp"] for name, found in facts["main_results"].items()}}
     assert findings.order(same) == [
         "On Scenes the means are, from the best down, in the order LoRA (connector frozen) and (IA)³ (connector frozen) on all 2 models.",
-        "Of 1 comparison of two methods on a data set, 1 has the same sign on all 2 models, 1 of them distinguishably on each; none turns, distinguishably one way on one model and the other way on another.",
+        "Of 1 comparison of two methods on a data set, 1 has the same sign on all models, 1 of them distinguishably on each; none turns, distinguishably one way on one model and the other way on another.",
     ]
     assert findings.order({"main_results": {"scores": []}}) == findings.on_models({"main_results": {}}) == []
     monkeypatch.setattr(estimates, "ARMS", 2)
     more = two_bases[two_bases["connector"] == "frozen"]
     cut = {"main_results": {name: getattr(estimates, name)(more).to_dict("records") for name in ("scores", "between_methods")}}
-    assert findings.order(cut)[0].startswith("On Scenes the 2 of ") and findings.order(cut)[0].endswith(" that have the best means on Pocket (MLP) are compared.")
+    assert findings.order(cut)[0].startswith("On Scenes ") and findings.order(cut)[0].endswith(" are not compared: not among the 2 that were tuned on all of them and have the best means on Pocket (MLP).")
 
 
 def test_what_is_true_of_several_bases_is_said_once(answers: pd.DataFrame) -> None:
@@ -734,7 +745,7 @@ def test_what_is_true_of_several_bases_is_said_once(answers: pd.DataFrame) -> No
     said = findings.to_base({"main_results": main})
     one = findings.to_base({"main_results": {"to_base": (alone := estimates.to_base(answers)).to_dict("records"), "to_base_tally": estimates.tally(alone)}})
     assert {sentence.partition(": ")[2] for sentence in said} >= set(one) and len(said) < 3 * len(one)
-    assert all(s.startswith(("On all 3 models: ", "Pocket (MLP) and Pocket (resampler): ", "Pocket (merger): ")) for s in said)
+    assert all(s.startswith(("On each of the 3 models: ", "Pocket (MLP) and Pocket (resampler): ", "Pocket (merger): ")) for s in said)
 
 
 def test_the_same_may_be_true_of_two_data_sets() -> None:
@@ -744,7 +755,7 @@ def test_the_same_may_be_true_of_two_data_sets() -> None:
     for models in (("pocket-mlp",), ("pocket-mlp", "pocket-merger")):
         said = findings.likeliest({"main_results": {"likeliest": [{**row, "model": m} for m in models for row in rows]}})
         assert len(said) == 4 and sum("by that measure" in sentence for sentence in said) == 2, "each follows the sentence that it refers to"
-        assert all(sentence.startswith("On all 2 models: ") == (len(models) > 1) for sentence in said)
+        assert all(sentence.startswith("On each of the 2 models: ") == (len(models) > 1) for sentence in said)
 
 
 def test_the_spread_between_seeds_is_in_every_score_and_difference(answers: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -353,6 +354,28 @@ def test_a_collecting_process_that_is_killed_costs_no_table(prepared: dict[str, 
     with pytest.raises(ChildProcessError, match="was ended from outside, most likely by the system for lack of memory: the tables of the study are as they were"):
         collect([RUN])
     assert {p.name: p.read_bytes() for p in (paths.results() / "study").iterdir()} == first and [p.name for p in paths.results().iterdir()] == ["study"]
+
+
+class Odd(Exception):
+    """An error that cannot be brought from one process to another."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+@pytest.mark.parametrize(("error", "kind", "said"), [(Odd("this", "that"), RuntimeError, "Odd: this and that"), (ValueError("row 3 is odd"), ValueError, "row 3 is odd"), (pa.ArrowInvalid("no file"), ValueError, "ArrowInvalid: no file")])
+def test_what_goes_wrong_in_a_collecting_process_is_told(error: Exception, kind: type[Exception], said: str, prepared: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    tuned()
+    evaluated()
+    monkeypatch.setattr(collected, "FORKED", 1)
+    monkeypatch.setattr(collected, "_assessed", fails)
+    with pytest.raises(kind, match=said):
+        collect([RUN])
+    assert not (paths.results() / "study").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")

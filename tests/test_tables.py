@@ -157,10 +157,12 @@ def test_differences_between_bases_have_a_column_each(study: Path, plain: Callab
     rows = pd.concat([rows, rows.assign(model=OTHER, value=np.where(rows["method"] == "none", 100.0 - rows["value"], rows["value"]))], ignore_index=True)
     frame = estimates.between_models(rows)
     table = tables.models_table(frame)
-    assert table.head == ("Data set", "Method", "Connector", Cell("Pocket (resampler)", "to Pocket (MLP)")) and len(table.rows) == len(frame) == 24
+    assert table.head == ("Data set", "Method", "Connector", Cell("Pocket (resampler)", "to Pocket (MLP)"), Cell("Gained", "to the same")) and len(table.rows) == len(frame) == 24
     assert table.rules == {12} and [row[0] for row in table.rows if row[0]] == ["Scenes", "Icons (choice)"]
     (bare,) = (r for r in frame.to_dict("records") if r["method"] == "none" and r["dataset"] == "scenes")
     assert table.rows[0][1:3] == ("Untouched base", "–") and table.rows[0][3] == Cell(("+" if bare["mean"] > 0 else "") + tables.number(bare["mean"]), tables.bounds(bare["low"], bare["high"]))
+    tuned = frame[frame["method"] != "none"].to_dict("records")[0]
+    assert table.rows[0][4] == Cell("–") and table.rows[1][4] == tables._change({f"difference{end}": tuned[f"gained{end}"] for end in ("", "_low", "_high")}) != table.rows[1][3]
     pairs = estimates.between_methods(rows)
     table = tables.order_table(pairs)
     assert table.head == ("Data set", "Method", "Against", "Pocket (MLP)", "Pocket (resampler)") and 2 * len(table.rows) == len(pairs)

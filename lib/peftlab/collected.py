@@ -63,7 +63,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
     of every set that has such questions, with two different answers at least for what has to learn to tell them apart.
     Raises ValueError naming what is missing, stale or edited; nothing is written then.
     """
-    scores, texts, costs = [], [], []
+    scores, texts, costs, met = [], [], [], dict[str, None]()
     places = _places(runs, stages)
     unfit = _unfit(places)
     asked = [(stage, place, run) for (stage, place), run in places.items() if place not in unfit]
@@ -80,14 +80,15 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             written.add(one.rows, about)
             scores += [{**about, **row} for row in (*one.scores, *_perplexity(content.get("text") or []))]
             texts += [{**about, **passage} for passage in content.get("text") or []]
+            met[one.tested_on] = None
             work.note(number, one)
-        named = [{"tested_on": dataset, "name": name} for dataset, names in work.vocabularies.items() for name in names or ()]
+        named = [{"tested_on": dataset, "name": name} for dataset in met for name in work.vocabularies.get(dataset, ())]
         failures = list(dict(unfit.values()).values())
         _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(list(zip((run for *_, run in asked), found, strict=True))) | ({"sources": list(sources)} if sources else {}), study)
         if blind and len(guesses := guessed(blind, {run.tested_on: None for stage, _, run in asked if stage == "evaluate"})):
             guesses.to_parquet(folder / "blind.parquet", compression="zstd", index=False)
-        if whole := {name: rows for name, rows in work.whole.items() if rows is not None}:
-            pd.concat([rows.assign(tested_on=name) for name, rows in whole.items()], ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
+        if whole := [rows.assign(tested_on=name) for name in met if (rows := work.whole.get(name)) is not None]:
+            pd.concat(whole, ignore_index=True).to_parquet(folder / "references.parquet", compression="zstd", index=False)
     return paths.results() / study
 
 
@@ -255,8 +256,14 @@ def _fork(work: _Work, folder: Path, parent: int) -> None:
 def _in_fork(method: str, numbers: Sequence[int]) -> Any:
     assert _mine is not None
     work, folder = _mine
-    found = getattr(work, method)(numbers)
-    return found.laid_down(folder / f".{numbers[0]}.arrow") if isinstance(found, _Judged) else found
+    try:
+        found = getattr(work, method)(numbers)
+        return found.laid_down(folder / f".{numbers[0]}.arrow") if isinstance(found, _Judged) else found
+    except Exception as error:
+        if type(error).__module__ == "builtins":
+            raise
+        kind = next(kind for kind in (ValueError, OSError, RuntimeError) if kind is RuntimeError or isinstance(error, kind))
+        raise kind(f"{type(error).__name__}: {error}") from error  # one that is not Python's own the other process may not be able to read
 
 
 def _names(scorer: Scorer, stage: str, tested_on: str, filled: tuple[str, ...]) -> tuple[str, ...]:

@@ -509,13 +509,32 @@ def to_best(predictions: Predictions) -> pd.DataFrame:
 ARMS = 10  # the most tuned models of a base, on a data set, that are all compared with each other: the best of the first base
 
 
+GAINED = ("gained", "gained_low", "gained_high", "gained_verdict")
+
+
 def between_models(predictions: Predictions) -> pd.DataFrame:
-    """Paired differences, on each data set, of every base and of what was tuned on it to the same of the study's first base, ``first``; empty where it has one."""
-    found = cells(predictions)
-    order = style.shown("model", {key[0] for key in found})
-    firsts = {key[1:]: key for model in reversed(order) for key in found if key[0] == model}
-    pairs = (({**_named(key), "first": firsts[key[1:]][0]}, cell, found[firsts[key[1:]]]) for key, cell in found.items())
-    return _differences((names, a, b) for names, a, b in pairs if a is not b and _asked_alike(a, b))
+    """Paired differences, on each data set, of every base and of what was tuned on it to the same of the study's first base, ``first``, where that was asked the same; empty where it has one base.
+
+    ``gained`` with its interval and verdict is the difference of what tuning added on each to its own untouched base: None of the bases themselves, or where one was not asked.
+    """
+    found, rows = cells(predictions), []
+    first = next(iter(style.shown("model", {key[0] for key in found})), "")
+    for key, cell in found.items():
+        other = found.get((first, *key[1:]))
+        if key[0] == first or other is None or not _asked_alike(cell, other):
+            continue
+        gains = [_gain(one, _bare(found, k)) for one, k in ((cell, key), (other, (first, *key[1:])))] if key[1] != "none" else [None]
+        gained = None if any(gain is None for gain in gains) else stats.paired(*gains, "question_id", strata="tested_on")
+        rows.append((_named(key) | {"first": first} | dict(zip(GAINED, _against(gained).values(), strict=True)), cell, other))
+    return _differences(rows)
+
+
+def _gain(cell: pd.DataFrame, bare: pd.DataFrame | None) -> pd.DataFrame | None:
+    """What tuning added to each answer of the untouched base, and each seed's alone; None where the base was not asked the same."""
+    if bare is None or not _asked_alike(cell, bare):
+        return None
+    base = bare.set_index("question_id")["value"].reindex(cell["question_id"]).to_numpy()
+    return cell.assign(**{name: cell[name] - base for name in ("value", *stats.alone(cell))})
 
 
 def between_methods(predictions: Predictions) -> pd.DataFrame:

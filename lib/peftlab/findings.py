@@ -105,10 +105,10 @@ def _apart(*axes: str) -> Callable[[Says], Says]:
             for names, mine in of(facts, axes):
                 told = Counter[str]()
                 for sentence in say(mine, **how):
-                    said.setdefault((sentence, told[sentence]), []).append(", ".join(names))
+                    said.setdefault((sentence, told[sentence]), []).append(" in ".join(names))
                     told[sentence] += 1
-            everyone = [", ".join(names) for names, _ in of(facts, axes)]
-            all_ = f"On all {number(len(everyone), 0)} models" if len(_levels(facts, "model")) == len(everyone) else listed(everyone)
+            everyone = [" in ".join(names) for names, _ in of(facts, axes)]
+            all_ = f"On each of the {number(len(everyone), 0)} models" if len(_levels(facts, "model")) == len(everyone) else listed(everyone)
             return [f"{all_ if names == everyone and len(names) > 1 else listed(names)}: {sentence}" if any(names) else sentence for (sentence, _), names in said.items()]
 
         return apart
@@ -351,7 +351,7 @@ def likeliest(facts: Facts, *, only: str | None = None) -> list[str]:
         said += [f"By the likeliest choice on {_place(r)}, where form counts for nothing, the untouched base has {_share(r)}, n\u00a0=\u00a0{number(r['n'], 0)}." for r in mine if r["method"] == "none"]
         tuned = [r for r in mine if r["method"] != "none" and r["difference"] is not None]
         if tuned:
-            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')}, by that measure", "the untouched base"))
+            said.append(_split(tuned, _counted(tuned), f"Of {many(len(tuned), 'tuned model', 'tuned models')} on {style.label('dataset', dataset)}, by that measure", "the untouched base"))
         said += by_choice(facts, only=dataset)
     return said
 
@@ -454,48 +454,63 @@ def connector(facts: Facts) -> list[str]:
 
 
 def on_models(facts: Facts) -> list[str]:
-    """Of several bases: on which data sets each is above or below the first, untouched, and what was tuned alike on both, a data set at a time."""
+    """Of several bases: on which data sets each is above or below the first, untouched, and what was tuned alike on both, by its scores and by what they gained, a data set at a time."""
     rows, said = facts["main_results"].get("between_models") or [], []
     for model in dict.fromkeys(r["model"] for r in rows):
-        mine = [r for r in _signed(rows) if r["model"] == model]
+        mine = [_raised(r) for r in rows if r["model"] == model]
         name, first = (style.label("model", mine[0][key]) for key in ("model", "first"))
         bare = {word: [_place(r) for r in mine if r["method"] == "none" and r["verdict"] == word] for word in ("higher", "lower", SURE)}
         parts = [f"{word} {first if i == 0 else 'it'} on {listed(bare[verdict])}" for i, (verdict, word) in enumerate((v, w) for v, w in (("higher", "above"), ("lower", "below"), (SURE, "not distinguishable from")) if bare[v])]
         said += [f"Untouched, {name} is {listed(parts)}."] if parts else []
         for tuned in _by_set(r for r in mine if r["method"] != "none"):
-            of = f"On {_place(tuned[0])}, of {many(len(tuned), 'method', 'methods')} on {name}"
-            said.append(_split(tuned, _counted(tuned), of, f"the same on {first}") + (_range(tuned) if len(tuned) > 1 else f" The difference is {_points(tuned[0])}."))
+            gained = [{**r, **_changed(r, "gained"), "verdict": r["gained_verdict"]} for r in tuned if r.get("gained") is not None]
+            told = ((tuned, f"On {_place(tuned[0])}, of {many(len(tuned), 'model', 'models')} tuned on {name}", f"the same on {first}"), (gained, f"By what was gained over each one's own base, of these {number(len(gained), 0)}", "that on the other"))
+            for found, of, than in told:
+                if found:
+                    said.append(_split(found, _counted(found), of, than) + (_range(found) if len(found) > 1 else f" The difference is {_points(found[0])}."))
     return said
+
+
+def _raised(row: Row) -> Row:
+    """A difference, and that of gains, with its sign turned where less is better."""
+    if not _less_is_better(row):
+        return row
+    turned = {"higher": "lower", "lower": "higher"}
+    for name, low, high, verdict in (("mean", "low", "high", "verdict"), estimates.GAINED):
+        if row.get(name) is not None:
+            row = row | {name: -row[name], low: -row[high], high: -row[low], verdict: turned.get(row[verdict], row[verdict])}
+    return row
 
 
 def order(facts: Facts) -> list[str]:
     """Of several bases: the methods by their means on each data set, and of how many pairs of them the order is the same on all bases, or turns."""
     main = facts["main_results"]
     rows, said = main.get("between_methods") or [], []
-    count = len({r["model"] for r in rows})
     for mine in _by_set(rows):
-        arms_ = {(one["method"], one["connector"]) for r in mine for one in (r, _other(r))}
-        by_mean: dict[tuple[str, ...], list[str]] = {}
-        for model in dict.fromkeys(r["model"] for r in mine):
-            scored = [r for r in main["scores"] if r["model"] == model and r["dataset"] == mine[0]["dataset"] and (r["method"], r["connector"]) in arms_]
-            ranked = sorted(scored, key=lambda r: r["mean"], reverse=not _less_is_better(mine[0]))
-            by_mean.setdefault(tuple(arm(r) for r in ranked), []).append(style.label("model", model))
-        first = mine[0]["model"]
-        there = [r for r in main["scores"] if r["model"] == first and r["dataset"] == mine[0]["dataset"] and r["method"] != "none"]
-        if len(arms_) == estimates.ARMS < len(there):
-            said.append(f"On {_place(mine[0])} the {number(len(arms_), 0)} of {number(len(there), 0)} that have the best means on {style.label('model', first)} are compared.")
-        if len(arms_) > NAMED:
+        models = list(dict.fromkeys(r["model"] for r in mine))
+        compared = {(one["method"], one["connector"]) for r in mine for one in (r, _other(r))}
+        scored = [r for r in main["scores"] if r["dataset"] == mine[0]["dataset"] and r["model"] in models and r["method"] != "none"]
+        rest = [r for r in scored if (r["method"], r["connector"]) not in compared]
+        if rest:
+            left = listed(dict.fromkeys(arm(r) for r in rest))
+            why = "not tuned on all of them" if len(compared) < estimates.ARMS else f"not among the {number(estimates.ARMS, 0)} that were tuned on all of them and have the best means on {style.label('model', models[0])}"
+            said.append(f"On {_place(mine[0])} {left if len({arm(r) for r in rest}) <= NAMED else many(len({arm(r) for r in rest}), 'other', 'others')} {_are(len({arm(r) for r in rest}))} not compared: {why}.")
+        if len(compared) > NAMED:
             continue
-        orders = "; ".join(f"{listed(names)} on {f'all {number(count, 0)} models' if len(by_mean) == 1 else listed(models)}" for names, models in by_mean.items())
+        by_mean: dict[tuple[str, ...], list[str]] = {}
+        for model in models:
+            ranked = sorted((r for r in scored if r["model"] == model and (r["method"], r["connector"]) in compared), key=lambda r: r["mean"], reverse=not _less_is_better(mine[0]))
+            by_mean.setdefault(tuple(arm(r) for r in ranked), []).append(style.label("model", model))
+        orders = "; ".join(f"{listed(names)} on {f'all {number(len(models), 0)} models' if len(by_mean) == 1 else listed(those)}" for names, those in by_mean.items())
         said.append(f"On {_place(mine[0])} the means are, from the best down, in the order {orders}.")
     if rows:
         pairs: dict[tuple[Any, ...], list[Row]] = {}
         for r in rows:
             pairs.setdefault((r["dataset"], r["method"], r["connector"], r["other"], r["other_connector"]), []).append(r)
-        same = [found for found in pairs.values() if len({r["mean"] > 0 for r in found}) == 1]
+        same = [found for found in pairs.values() if len({(r["mean"] > 0) - (r["mean"] < 0) for r in found}) == 1]
         sure = [found for found in same if all(r["verdict"] != SURE for r in found)]
         turned = [found for found in pairs.values() if {"higher", "lower"} <= {r["verdict"] for r in found}]
-        what = f"Of {many(len(pairs), 'comparison', 'comparisons')} of two methods on a data set, {number(len(same), 0)} {'has' if len(same) == 1 else 'have'} the same sign on all {number(count, 0)} models, {number(len(sure), 0)} of them distinguishably on each"
+        what = f"Of {many(len(pairs), 'comparison', 'comparisons')} of two methods on a data set, {number(len(same), 0)} {'has' if len(same) == 1 else 'have'} the same sign on all models, {number(len(sure), 0)} of them distinguishably on each"
         if not turned:
             said.append(f"{what}; none turns, distinguishably one way on one model and the other way on another.")
         else:
@@ -807,9 +822,11 @@ def limits(facts: Facts) -> list[str]:
 
 
 def _comparisons(facts: Facts) -> tuple[int, int]:
-    """How many differences of the facts have an interval and a verdict, and how many of them exclude zero."""
-    rows = [row for found in facts.values() for value in found.values() if isinstance(value, list) for row in value if isinstance(row, dict)]
-    told = [row[name] for row in rows for name in ("verdict", "control_verdict", "silent_verdict") if row.get(name) is not None]
+    """How many differences of the facts have an interval and a verdict, and how many of them exclude zero; one that two tables hold counts once."""
+    pairs = facts.get("main_results", {}).get("between_methods") or []
+    twice = {(r["model"], r["dataset"], one["method"], one["connector"]) for r in pairs for one in (r, _other(r))}
+    rows = [row for found in facts.values() for name, value in found.items() if isinstance(value, list) for row in value if isinstance(row, dict) and (name != "to_best" or (row["model"], row["dataset"], row["method"], row["connector"]) not in twice)]
+    told = [row[name] for row in rows for name in ("verdict", "control_verdict", "silent_verdict", "gained_verdict") if row.get(name) is not None]
     return len(told), sum(verdict != SURE for verdict in told)
 
 
@@ -919,13 +936,18 @@ def _scaled(row: Row) -> Row:
 
 
 def abstract(facts: Facts) -> list[str]:
-    """What was found of the first data set, or of several like it, whether it was sight, and the probe's and the costs' first sentences; of several models what of them differs, too. None where nothing was tuned."""
+    """What was found of the first data set, or of several like it, whether it was sight, and the probe's and the costs' first sentences; of several models what each learned, whether that was sight, and whether methods keep their order. None where nothing was tuned."""
     if not _sets(facts):
         return []
     if not facts["main_results"].get("between_methods"):
         return _abstract(facts)
-    learned = _by_model(lambda mine: (across(mine) or best(mine)[:1])[:1])(facts)
-    return [*learned, *order(facts)[-1:], *_by_model(lambda mine: cost(mine)[:1])(facts)] if "cost" in facts else [*learned, *order(facts)[-1:]]
+
+    @_by_model
+    def learned(mine: Facts) -> list[str]:
+        several = across(mine)
+        return several[:1] + sight(mine) + _level_with_chance(mine) if several else best(mine)[:1] + to_shuffled(_only(mine, "dataset", _sets(mine)[0]))
+
+    return [*learned(facts), *order(facts)[-1:], *(_by_model(lambda mine: cost(mine)[:1])(facts) if "cost" in facts else [])]
 
 
 @_by_model

@@ -123,13 +123,18 @@ def as_typst(table: Table) -> str:
 LIKELY = 4  # of the longest texts in a column, how many are laid out to find the widest
 
 
+def _long(text: str) -> float:
+    """About how wide a text is: capitals and broad letters count more."""
+    return len(text) + 0.5 * sum(letter.isupper() or letter in "mw" for letter in text) - 0.5 * sum(letter in "iljtf.,:;'|()[] " for letter in text)
+
+
 def _widest(table: Table) -> list[int]:
     """The rows that hold the longest texts of each column: what of a long table is laid out to see whether it fits."""
     if len(table.rows) <= LIKELY * len(table.head):
         return list(range(len(table.rows)))
     found = set[int]()
     for column in zip(*table.rows, strict=True):
-        for texts in zip(*((len(cell.text), len(cell.small)) for cell in map(_cell, column)), strict=True):
+        for texts in zip(*((_long(cell.text), _long(cell.small)) for cell in map(_cell, column)), strict=True):
             found |= set(nlargest(LIKELY, range(len(texts)), key=texts.__getitem__))
     return sorted(found)
 
@@ -310,11 +315,12 @@ def differences_table(frame: pd.DataFrame) -> Table:
 
 
 def models_table(frame: pd.DataFrame) -> Table:
-    """Paired differences in points of each base, untouched and tuned alike, to the first one; a row per data set and method, a column per base."""
+    """Paired differences in points of each base, untouched and tuned alike, to the first one, and of what tuning gained on each; a row per data set and method, two columns per base."""
     others = style.shown("model", frame["model"])
     first = _several(frame["first"].map(partial(style.label, "model")))
-    rows, rules = _beside(frame, ("method", "connector"), others, _who)
-    return Table(("Data set", "Method", "Connector", *(Cell(style.label("model", m), f"to {first}") for m in others)), tuple(rows), "lll" + "r" * len(others), frozenset(rules))
+    rows, rules = _beside(frame, ("method", "connector"), others, _who, also=lambda row: Cell("–") if row is None else _change({f"difference{end}": row[f"gained{end}"] for end in ("", "_low", "_high")}))
+    columns = (head for m in others for head in (Cell(style.label("model", m), f"to {first}"), Cell("Gained", "to the same")))
+    return Table(("Data set", "Method", "Connector", *columns), tuple(rows), "lll" + "r" * 2 * len(others), frozenset(rules))
 
 
 def order_table(frame: pd.DataFrame) -> Table:
@@ -330,13 +336,14 @@ def order_table(frame: pd.DataFrame) -> Table:
     return Table(("Data set", "Method", "Against", *(style.label("model", m) for m in bases)), tuple(rows), "lll" + "r" * len(bases), frozenset(rules))
 
 
-def _beside(frame: pd.DataFrame, keys: Sequence[str], bases: Sequence[str], named: Callable[[Mapping[str, Any]], tuple[str | Cell, ...]]) -> tuple[Rows, set[int]]:
-    """A row for each data set and different value of `keys`, called as `named` says, with the difference on each base; and the rules between data sets."""
+def _beside(frame: pd.DataFrame, keys: Sequence[str], bases: Sequence[str], named: Callable[[Mapping[str, Any]], tuple[str | Cell, ...]], *, also: Callable[[Mapping[str, Any] | None], Cell] | None = None) -> tuple[Rows, set[int]]:
+    """A row for each data set and different value of `keys`, called as `named` says, with the difference on each base, and what is `also` said of it; and the rules between data sets."""
     find, rows, rules, last = _lookup(frame, "dataset", *keys, "model"), list[tuple[str | Cell, ...]](), set[int](), None
     for row in style.ordered(frame[["dataset", *keys]].drop_duplicates(), ("dataset",)).to_dict("records"):
         place = style.label("dataset", row["dataset"])
         rules |= {len(rows)} if last not in (None, place) else set()
-        rows.append((place if place != last else "", *named(row), *(_difference(find(*row.values(), model)) for model in bases)))
+        found = [find(*row.values(), model) for model in bases]
+        rows.append((place if place != last else "", *named(row), *(cell for one in found for cell in (_difference(one), *([also(one)] if also else ())))))
         last = place
     return rows, rules
 
