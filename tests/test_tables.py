@@ -163,6 +163,8 @@ def test_differences_between_bases_have_a_column_each(study: Path, plain: Callab
     assert table.rows[0][1:3] == ("Untouched base", "–") and table.rows[0][3] == Cell(("+" if bare["mean"] > 0 else "") + tables.number(bare["mean"]), tables.bounds(bare["low"], bare["high"]))
     tuned = frame[frame["method"] != "none"].to_dict("records")[0]
     assert table.rows[0][4] == Cell("–") and table.rows[1][4] == tables._change({f"difference{end}": tuned[f"gained{end}"] for end in ("", "_low", "_high")}) != table.rows[1][3]
+    bare = tables.models_table(frame[frame["method"] == "none"])
+    assert bare.head == (*table.head[:4],) and [len(row) for row in bare.rows] == [4, 4] and len(bare.align) == 4, "untouched bases have gained nothing"
     pairs = estimates.between_methods(rows)
     table = tables.order_table(pairs)
     assert table.head == ("Data set", "Method", "Against", "Pocket (MLP)", "Pocket (resampler)") and 2 * len(table.rows) == len(pairs)

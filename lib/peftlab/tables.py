@@ -318,9 +318,14 @@ def models_table(frame: pd.DataFrame) -> Table:
     """Paired differences in points of each base, untouched and tuned alike, to the first one, and of what tuning gained on each; a row per data set and method, two columns per base."""
     others = style.shown("model", frame["model"])
     first = _several(frame["first"].map(partial(style.label, "model")))
-    rows, rules = _beside(frame, ("method", "connector"), others, _who, also=lambda row: Cell("–") if row is None else _change({f"difference{end}": row[f"gained{end}"] for end in ("", "_low", "_high")}))
-    columns = (head for m in others for head in (Cell(style.label("model", m), f"to {first}"), Cell("Gained", "to the same")))
-    return Table(("Data set", "Method", "Connector", *columns), tuple(rows), "lll" + "r" * 2 * len(others), frozenset(rules))
+    gained = frame["gained"].notna().any()
+
+    def gain(row: Mapping[str, Any] | None) -> Cell:
+        return Cell("–") if row is None else _change({f"difference{end}": row[f"gained{end}"] for end in ("", "_low", "_high")})
+
+    rows, rules = _beside(frame, ("method", "connector"), others, _who, also=gain if gained else None)
+    columns = [head for m in others for head in (Cell(style.label("model", m), f"to {first}"), *([Cell("Gained", "to the same")] if gained else []))]
+    return Table(("Data set", "Method", "Connector", *columns), tuple(rows), "lll" + "r" * len(columns), frozenset(rules))
 
 
 def order_table(frame: pd.DataFrame) -> Table:
