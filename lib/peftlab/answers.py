@@ -102,10 +102,7 @@ class Writer:
 
 def together(tables: Sequence[pa.Table]) -> pa.Table:
     """Answers one after another, with the types that their columns have in the table of answers; a column that not all have is empty elsewhere."""
-    if all(table.schema.equals(tables[0].schema) for table in tables[1:]):  # as of stages that were put together before: no column has to be looked at
-        rows = pa.concat_tables(tables)
-    else:
-        rows = pa.concat_tables(tables, promote_options="permissive")
+    rows = pa.concat_tables(tables, promote_options="permissive")
     return rows.cast(pa.schema([SCHEMA.field(name) for name in rows.column_names])).combine_chunks()
 
 

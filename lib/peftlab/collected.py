@@ -84,7 +84,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
             work.note(number, one)
         named = [{"tested_on": dataset, "name": name} for dataset in met for name in work.vocabularies.get(dataset, ())]
         failures = list(dict(unfit.values()).values())
-        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(list(zip((run for *_, run in asked), found, strict=True))) | ({"sources": list(sources)} if sources else {}), study)
+        _write(folder, {"scores": scores, "costs": costs, "texts": texts, "vocabulary": named, "failures": failures}, _origins(zip((run for *_, run in asked), found, strict=True)) | ({"sources": list(sources)} if sources else {}), study)
         if blind and len(guesses := guessed(blind, {run.tested_on: None for stage, _, run in asked if stage == "evaluate"})):
             guesses.to_parquet(folder / "blind.parquet", compression="zstd", index=False)
         if whole := [rows.assign(tested_on=name) for name in met if (rows := work.whole.get(name)) is not None]:
@@ -132,10 +132,7 @@ class _Judged:
     """Stages that were judged together: their answers one after another, or the file where these are; of each how many, of what, by which metrics, and a row of scores a metric."""
 
     rows: pa.Table | Path
-    sizes: list[int]
-    tested_on: list[str]
-    names: list[tuple[str, ...]]
-    scores: list[list[dict[str, Any]]]
+    stages: list[tuple[int, str, tuple[str, ...], list[dict[str, Any]]]]
 
     def each(self) -> Iterator["_One"]:
         """The stages, one by one; a file of answers is gone then, and stays in memory as long as something of it is in use."""
@@ -144,9 +141,10 @@ class _Judged:
             self.rows.unlink()
         else:
             rows = self.rows
-        ends = np.cumsum(self.sizes)
-        for end, size, tested_on, names, scores in zip(ends, self.sizes, self.tested_on, self.names, self.scores, strict=True):
-            yield _One(rows.slice(end - size, size), tested_on, names, scores)
+        start = 0
+        for size, *about in self.stages:
+            yield _One(rows.slice(start, size), *about)
+            start += size
 
     def laid_down(self, file: Path) -> "_Judged":
         """The same with its answers in a file, for another process."""
@@ -200,8 +198,9 @@ class _Work:
             dataset = run.tested_on if stage == "evaluate" else run.probe
             given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(self.scorer, rows))))
             self.note(number, one)
-        rows, scores = zip(*_assessed(self.scorer, given, self.whole, self.vocabularies), strict=True)
-        return _Judged(answers.together(rows), [len(one) for one in rows], [one.tested_on for one in given], [one.names for one in given], list(scores))
+        found = _assessed(self.scorer, given, self.whole, self.vocabularies)
+        stages = [(len(rows), one.tested_on, one.names, scores) for one, (rows, scores) in zip(given, found, strict=True)]
+        return _Judged(answers.together([rows for rows, _ in found]), stages)
 
     def note(self, number: int, one: _Given | _One) -> None:
         """Keep what the metrics of a stage need beside its answers: all questions of its data set, the names of all that its pictures can hold."""

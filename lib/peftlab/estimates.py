@@ -507,8 +507,6 @@ def to_best(predictions: Predictions) -> pd.DataFrame:
 
 
 ARMS = 10  # the most tuned models of a base, on a data set, that are all compared with each other: the best of the first base
-
-
 GAINED = ("gained", "gained_low", "gained_high", "gained_verdict")
 
 

@@ -13,6 +13,7 @@ from peftlab.tables import BYTES, PARAMETERS, STAGES, bounds, number, scaled
 Facts = dict[str, dict[str, Any]]
 Row = dict[str, Any]
 SURE = "not distinguishable"
+TURNED = {"higher": "lower", "lower": "higher", SURE: SURE}  # what a verdict is of the difference the other way round
 # What the base is compared with that needs no sight of the picture.
 GUESSES = {"majority": "always giving the most frequent answer of training", "question_only": "a classifier of questions that sees no picture"}
 NEED = {"blank": "blank pictures", "shuffled": "shuffled ones", "majority": "the most frequent answer", "question_only": "a classifier of questions", "chance": "chance"}
@@ -102,12 +103,13 @@ def _apart(*axes: str) -> Callable[[Says], Says]:
         @wraps(say)
         def apart(facts: Facts, **how: Any) -> list[str]:
             said: dict[tuple[str, int], list[str]] = {}  # a sentence, and how often a level said it before: of two data sets the same may be true
+            everyone = list[str]()
             for names, mine in of(facts, axes):
+                everyone.append(" in ".join(names))
                 told = Counter[str]()
                 for sentence in say(mine, **how):
-                    said.setdefault((sentence, told[sentence]), []).append(" in ".join(names))
+                    said.setdefault((sentence, told[sentence]), []).append(everyone[-1])
                     told[sentence] += 1
-            everyone = [" in ".join(names) for names, _ in of(facts, axes)]
             all_ = f"On each of the {number(len(everyone), 0)} models" if len(_levels(facts, "model")) == len(everyone) else listed(everyone)
             return [f"{all_ if names == everyone and len(names) > 1 else listed(names)}: {sentence}" if any(names) else sentence for (sentence, _), names in said.items()]
 
@@ -214,8 +216,7 @@ def _tuned_to_blind(main: Row) -> list[Row]:
 
 def _signed(rows: Sequence[Row]) -> list[Row]:
     """Differences in which higher is what the metric means by better."""
-    turned = {"higher": "lower", "lower": "higher"}
-    return [{**r, "verdict": turned.get(r["verdict"], r["verdict"])} if _less_is_better(r) else r for r in rows]
+    return [{**r, "verdict": TURNED[r["verdict"]]} if _less_is_better(r) else r for r in rows]
 
 
 def _split(rows: Sequence[Row], counts: dict[str, int], what: str, than: str) -> str:
@@ -475,10 +476,9 @@ def _raised(row: Row) -> Row:
     """A difference, and that of gains, with its sign turned where less is better."""
     if not _less_is_better(row):
         return row
-    turned = {"higher": "lower", "lower": "higher"}
     for name, low, high, verdict in (("mean", "low", "high", "verdict"), estimates.GAINED):
         if row.get(name) is not None:
-            row = row | {name: -row[name], low: -row[high], high: -row[low], verdict: turned.get(row[verdict], row[verdict])}
+            row = row | {name: -row[name], low: -row[high], high: -row[low], verdict: TURNED[row[verdict]]}
     return row
 
 
@@ -490,11 +490,10 @@ def order(facts: Facts) -> list[str]:
         models = list(dict.fromkeys(r["model"] for r in mine))
         compared = {(one["method"], one["connector"]) for r in mine for one in (r, _other(r))}
         scored = [r for r in main["scores"] if r["dataset"] == mine[0]["dataset"] and r["model"] in models and r["method"] != "none"]
-        rest = [r for r in scored if (r["method"], r["connector"]) not in compared]
+        rest = list(dict.fromkeys(arm(r) for r in scored if (r["method"], r["connector"]) not in compared))
         if rest:
-            left = listed(dict.fromkeys(arm(r) for r in rest))
             why = "not tuned on all of them" if len(compared) < estimates.ARMS else f"not among the {number(estimates.ARMS, 0)} that were tuned on all of them and have the best means on {style.label('model', models[0])}"
-            said.append(f"On {_place(mine[0])} {left if len({arm(r) for r in rest}) <= NAMED else many(len({arm(r) for r in rest}), 'other', 'others')} {_are(len({arm(r) for r in rest}))} not compared: {why}.")
+            said.append(f"On {_place(mine[0])} {listed(rest) if len(rest) <= NAMED else many(len(rest), 'other', 'others')} {_are(len(rest))} not compared: {why}.")
         if len(compared) > NAMED:
             continue
         by_mean: dict[tuple[str, ...], list[str]] = {}

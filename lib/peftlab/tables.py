@@ -319,11 +319,7 @@ def models_table(frame: pd.DataFrame) -> Table:
     others = style.shown("model", frame["model"])
     first = _several(frame["first"].map(partial(style.label, "model")))
     gained = frame["gained"].notna().any()
-
-    def gain(row: Mapping[str, Any] | None) -> Cell:
-        return Cell("–") if row is None else _change({f"difference{end}": row[f"gained{end}"] for end in ("", "_low", "_high")})
-
-    rows, rules = _beside(frame, ("method", "connector"), others, _who, also=gain if gained else None)
+    rows, rules = _beside(frame, ("method", "connector"), others, _who, also=partial(_change, name="gained") if gained else None)
     columns = [head for m in others for head in (Cell(style.label("model", m), f"to {first}"), *([Cell("Gained", "to the same")] if gained else []))]
     return Table(("Data set", "Method", "Connector", *columns), tuple(rows), "lll" + "r" * len(columns), frozenset(rules))
 
@@ -399,9 +395,8 @@ def likeliest_table(frame: pd.DataFrame) -> Table:
         for row in pd.concat([frame[frame["method"] == "none"], frame[frame["method"] != "none"]]).pipe(style.ordered, ("dataset",)).to_dict("records"):
             place = style.label("dataset", row["dataset"])
             rules |= {len(rows)} if last not in (None, place) else set()
-            control = {f"difference{end}": row[f"control{end}"] for end in ("", "_low", "_high")}
             verdict = "–" if row["verdict"] is None or pd.isna(row["verdict"]) else row["verdict"]
-            changes = (*((_change(row), verdict) if compared else ()), *((_change(control),) if controls else ()))
+            changes = (*((_change(row), verdict) if compared else ()), *((_change(row, "control"),) if controls else ()))
             rows.append((place if place != last else "", *_who(row), _estimate(row), number(row["n"], 0), *changes))
             last = place
         return rows, rules
@@ -457,12 +452,12 @@ def _tuned(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
 PART_LABELS = {"A_S": ("A_S", "mean of the seen"), "A_T": ("A_T", "the target"), "H": ("H", "harmonic mean"), "O": ("O", "arithmetic mean")}
 
 
-def _change(row: Mapping[str, Any] | None) -> Cell:
-    """A difference with its sign and interval."""
-    if row is None or pd.isna(row["difference"]):
+def _change(row: Mapping[str, Any] | None, name: str = "difference") -> Cell:
+    """A difference, which a row holds under `name`, with its sign and interval."""
+    if row is None or pd.isna(row[name]):
         return Cell("–")
-    sign = "+" if row["difference"] > 0 else ""
-    return Cell(sign + number(row["difference"]), bounds(row["difference_low"], row["difference_high"]))
+    sign = "+" if row[name] > 0 else ""
+    return Cell(sign + number(row[name]), bounds(row[f"{name}_low"], row[f"{name}_high"]))
 
 
 def text_table(frame: pd.DataFrame) -> Table:
@@ -574,7 +569,7 @@ def unchanged_table(frame: pd.DataFrame) -> Table:
         if row is None or pd.isna(row["likeliest"]):
             return _estimate(row), Cell("–"), Cell("–")
         likely = {name: row["likeliest" + end] for name, end in (("mean", ""), ("low", "_low"), ("high", "_high"))}
-        return _estimate(row), _estimate(likely), _change({name: row[f"likeliest_{name}"] for name in ("difference", "difference_low", "difference_high")})
+        return _estimate(row), _estimate(likely), _change(row, "likeliest_difference")
 
     def named(kind: str) -> list[Cell]:
         pictures = style.label("pictures", kind)
