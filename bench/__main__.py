@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import pairs
-from peftlab import provenance
+from peftlab import loading, provenance
 
 BENCHES = ("kernels", "pictures", "steps", "answers", "peers", "sizes", "scale", "report", "disasters")
 ON_GPU = ("steps", "answers", "peers", "sizes")  # that use a GPU where there is one
@@ -25,6 +25,8 @@ def main(names: list[str]) -> int:
             continue
         device = provenance.machine()["device"] if name in ON_GPU else "cpu"
         stamp = {"commit": provenance.commit(), "dirty": provenance.dirty(), "packages": provenance.packages(), "processor": provenance.processor(), "cores": provenance.cores(), "device": device}
+        if name in ON_GPU:
+            stamp["products"] = loading.products("bf16")
         print(f"wrote {pairs.keep(name, found, stamp)}")
     table = Table(title="ours beside what a user would run instead; ratio: how many times better ours is, median [least, most]")
     for column in ("bench", "what", "ours", "peer", "the peer", "ratio", "note"):

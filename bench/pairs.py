@@ -44,19 +44,20 @@ def in_turn(ours: Callable[[], float], peer: Callable[[], float], *, rounds: int
 
 
 def keep(name: str, pairs: list[Pair], stamp: dict[str, object]) -> Path:
-    """Write a bench's measures to bench/results/<name>.json, those of a GPU to <name>-gpu.json, with what they were taken on."""
+    """Write a bench's measures to bench/results/<name>.json, with what they were taken on; those of a GPU to <name>-gpu.json, those of a processor that multiplies in bf16 to <name>-bf16.json."""
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}{'' if stamp['device'] == 'cpu' else '-gpu'}.json"
+    file = RESULTS / f"{name}{'-gpu' if stamp['device'] != 'cpu' else '-bf16' if stamp.get('products') == 'bf16' else ''}.json"
     about = {"bench": name, "when": datetime.now(UTC).isoformat(timespec="seconds"), **stamp, "pairs": [asdict(pair) for pair in pairs]}
     file.write_text(json.dumps(about, indent=1) + "\n")
     return file
 
 
 def kept() -> list[tuple[str, Pair]]:
-    """All that was measured last, by bench and the GPU it used."""
+    """All that was measured last, by bench and the GPU it used, or bf16 where a processor multiplied in it."""
     found = []
     for file in sorted(RESULTS.glob("*.json")):
         content = json.loads(file.read_text())
         used = content.get("device", "cpu")
-        found += [(content["bench"] if used == "cpu" else f"{content['bench']}, {used}", Pair(**pair)) for pair in content["pairs"]]
+        on = used if used != "cpu" else content.get("products", "")
+        found += [(f"{content['bench']}, {on}" if on else content["bench"], Pair(**pair)) for pair in content["pairs"]]
     return found
