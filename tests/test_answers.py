@@ -1,6 +1,7 @@
 """The table of answers: what is written comes back, in little memory, whatever its row groups."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab import answers, collected, metrics
+from peftlab import answers, collected, estimates, metrics
 from peftlab.run import Run
 
 ORIGIN = {"commit": "c", "dirty": None, "processor": "p", "device": "cpu"}
@@ -66,6 +67,36 @@ def test_what_is_written_comes_back(file: Path) -> None:
     assert rows["likeliest"].value_counts().to_dict() == {-1: len(rows) - 4, 0: 4}
     stored = pd.read_parquet(file)
     assert list(stored) == answers.SCHEMA.names and stored["likelihoods"].notna().sum() == 4
+
+
+def test_what_is_shared_is_what_is_read(file: Path, monkeypatch: pytest.MonkeyPatch, work: Path) -> None:
+    """To the type and the order of every level, with the lists of a question still one for all its rows; gone afterwards, also what a process that was killed left."""
+    alone, parquet = answers.read(file), pq.ParquetFile
+
+    def full(file: Path, place: Path) -> None:
+        (place / "rows.arrow").write_bytes(b"a part")
+        raise OSError(28, "No space left on device")
+
+    with answers.shared(file):
+        assert not answers._shared(file).exists(), "a small table is read faster than it is shared"
+    monkeypatch.setattr(answers, "SHARED", len(alone))
+    left = answers._shared(file).with_name("left")
+    left.mkdir(parents=True)
+    with answers.shared(file):
+        assert [f.name for f in left.parent.iterdir()] == [answers._shared(file).name]
+        monkeypatch.setattr(pq, "ParquetFile", None)
+        rows = answers.read(file)
+        monkeypatch.setattr(pq, "ParquetFile", parquet)
+        pd.testing.assert_frame_equal(rows, alone, check_categorical=True)
+        assert rows["choices"].iloc[1] is rows["choices"].iloc[5]
+        assert estimates.scores(rows).equals(estimates.scores(alone))
+        os.utime(file, ns=(0, 0))
+        assert not answers._shared(file).exists(), "a table that was changed is read anew"
+        monkeypatch.setattr(answers, "_lay_open", full)
+        with answers.shared(file):
+            assert not answers._shared(file).exists() and len(answers.read(file)) == len(alone), "a disk that is full costs time, not the report"
+    assert not left.parent.exists()
+    pd.testing.assert_frame_equal(rows, alone)
 
 
 def test_likelihoods_take_less_than_by_dictionary(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import typst
 
-from peftlab import __main__, blocks, collected, execute, findings, grid, kernels, models, paths, report, style, tables
+from peftlab import __main__, answers, blocks, collected, execute, findings, grid, kernels, models, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
 from peftlab.run import Run
 
@@ -802,7 +802,14 @@ def test_a_report_is_rebuilt_from_tracked_results_without_torch(work: Path, cach
 
 def test_a_part_of_a_study_that_ran_here_does_not_hide_the_tracked_results(work: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(kernels, "warm_up", lambda: None)
-    monkeypatch.setattr(execute, "aggregate", lambda notebooks, study, each: [f"{name} of {collected.read_results(study).folder}" for name in notebooks])
+    monkeypatch.setattr(answers, "SHARED", 1)
+    shared = []
+
+    def aggregate(notebooks: list[str], study: str, each: int) -> list[str]:
+        shared.append(answers._shared((folder := collected.read_results(study).folder) / "predictions.parquet").exists())
+        return [f"{name} of {folder}" for name in notebooks]
+
+    monkeypatch.setattr(execute, "aggregate", aggregate)
     monkeypatch.setattr(report, "build", lambda study: report.Report(work / "x.html", work / "x.pdf", work / "x.json"))
     tracked = str(paths.published_results() / "main")
     assert __main__.main(["report", "main"]) == 0 and "nothing of main ran here" in (said := capsys.readouterr().out) and f"10_main_results of {tracked}" in said
@@ -811,6 +818,7 @@ def test_a_part_of_a_study_that_ran_here_does_not_hide_the_tracked_results(work:
     (paths.results() / "main").mkdir(parents=True)
     assert __main__.main(["report", "main", "--published"]) == 0 and f"10_main_results of {tracked}" in capsys.readouterr().out
     assert __main__.main(["report", "smoke", "--published"]) == 2 and "study 'smoke' is not published" in capsys.readouterr().err
+    assert shared == [True, True] and not (paths.build() / "shared").exists(), "the notebooks of a large study read one copy of its answers"
 
 
 # ---------------------------------------------------------------- publishing

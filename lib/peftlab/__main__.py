@@ -332,8 +332,9 @@ def report(args: argparse.Namespace) -> int:
         shutil.rmtree(paths.build() / name, ignore_errors=True)
     read = [notebook for notebook, stage in AGGREGATE.items() if stage in study.stages]
     try:
-        for copy in execute.aggregate(read, study.name, each=collected.memory(study.name)):
-            print(f"executed {copy}")
+        with collected.shared(study.name):
+            for copy in execute.aggregate(read, study.name, each=collected.memory(study.name)):
+                print(f"executed {copy}")
     except execute.StageFailed as failed:
         print(f"peftlab report: {failed}", file=sys.stderr)
         return 1

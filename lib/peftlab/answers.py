@@ -1,5 +1,9 @@
 """The table of a study's answers: written as its stages come, read back at a few bytes a row."""
 
+import contextlib
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peftlab import provenance
+from peftlab import paths, provenance
 from peftlab.run import Run
 
 ORIGIN = {"commit": pa.string(), "dirty": pa.bool_(), "processor": pa.string(), "device": pa.string()}  # of the stamp, beside every row
@@ -25,6 +29,7 @@ GIVEN = {
 TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 SETS = ("dataset", "test_dataset", "tested_on")  # columns of data sets' names, which are compared with each other
 ROWS = 100_000  # answers to a row group, about
+SHARED = 1_000_000  # answers of a table that several notebooks read as one copy
 
 
 def _axes() -> dict[str, pa.DataType]:
@@ -114,13 +119,41 @@ def writing(file: Path) -> Iterator[Writer]:
     writer.close()
 
 
+@contextmanager
+def shared(file: Path) -> Iterator[None]:
+    """Within, whoever `read`s this table, in this process or another, maps one copy of it that is made now, if it has `SHARED` rows: reading eleven million takes 14 s of a core.
+
+    Where there is no room for the copy everyone reads the table.
+    """
+    place = _shared(file) if file.exists() and pq.read_metadata(file).num_rows >= SHARED else None
+    if place is None:
+        yield
+        return
+    shutil.rmtree(place.parent, ignore_errors=True)  # what a process that was killed left
+    try:
+        with contextlib.suppress(OSError):
+            (part := place.with_suffix(".part")).mkdir(parents=True)
+            _lay_open(file, part)
+            part.rename(place)
+        yield
+    finally:
+        shutil.rmtree(place.parent, ignore_errors=True)
+
+
 def read(file: Path) -> pd.DataFrame:
     """Every answer of a study with its question, what was judged, and every axis: some 80 bytes a row in memory.
 
     Names, texts and numbers of axes are categories, ordered where they are numbers; ``value`` is a number. The lists of a question
     (choices, answers, objects, options) are tuples, one for all rows of the question, which is told by tested_on and example_id, from the first that has
     it. Of the likelihoods of options, which only a scorer needs, the place of the greatest is read: ``likeliest``, the first of several as great, -1 where there are none.
+    Within `shared` the columns lie in a file that others have mapped too, and cannot be written to.
     """
+    columns = _opened(place) if (place := _shared(file)).exists() else _read(file)
+    return pd.DataFrame({name: column[0][column[1]] if isinstance(column, tuple) else column for name, column in columns.items()}, copy=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The columns that `read` gives; of a column of lists the tuples, one a question, and the number of each row's question."""
     kinds = pq.read_schema(file)
     with pq.ParquetFile(file) as source:
         scalars = [part for part in kinds if not pa.types.is_list(part.type)]
@@ -140,7 +173,64 @@ def read(file: Path) -> pd.DataFrame:
             weighed = np.flatnonzero(columns["likeliest"] >= 0)[::-1]
             first[places[weighed]] = weighed
             columns |= _lists(source, ["options"], places, first)
-    return pd.DataFrame({name: columns[name] for name in (*kinds.names, "likeliest") if name in columns}, copy=False)
+    return {name: columns[name] for name in (*kinds.names, "likeliest") if name in columns}
+
+
+def _shared(file: Path) -> Path:
+    """Where the copy of a table lies that `shared` makes: another place for a table that was changed."""
+    now = file.stat()
+    told = f"{file.resolve()} {now.st_size} {now.st_mtime_ns}"
+    return paths.build() / "shared" / hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _lay_open(file: Path, place: Path) -> None:
+    """Write what `_opened` reads: the numbers of the columns, the levels they stand for, and the lists of each question."""
+    rows, levels, lists = dict[str, np.ndarray](), dict[str, pa.Array](), dict[str, pa.Array]()
+    columns = _read(file)
+    kinds: dict[str, str] = {}
+    for name, column in columns.items():
+        if isinstance(column, tuple):
+            lists[name] = pa.array([[None if one is None else list(one) for one in column[0]]], pa.list_(pa.list_(pa.string())))
+            rows["question of a row"] = column[1]
+        elif isinstance(column, np.ndarray):
+            rows[name] = column
+        else:
+            known = column.categories
+            kinds[name] = str(known.dtype)
+            levels[name] = pa.array([known.tolist()], pa.list_(pa.string()) if kinds[name] in ("str", "object") else None)
+            if len(known) != 1 or column.codes.any():  # else all zeros, which take no memory where they are made
+                rows[name] = column.codes
+    about = {"rows": len(columns["value"]), "order": list(columns), "kinds": kinds, "ordered": [name for name in kinds if columns[name].ordered]}
+    for part, held in (("rows", rows), ("levels", levels), ("lists", lists)):
+        table = pa.table(held).replace_schema_metadata({"about": json.dumps(about)})
+        with pa.OSFile(str(place / f"{part}.arrow"), "wb") as target, pa.ipc.new_file(target, table.schema) as writer:
+            writer.write_table(table)
+
+
+def _opened(place: Path) -> dict[str, Any]:
+    """The columns that `_read` gives, from the files of `_lay_open`: their numbers are mapped, not read."""
+    rows, levels, lists = (pa.ipc.open_file(pa.memory_map(str(place / f"{part}.arrow"))).read_all() for part in ("rows", "levels", "lists"))
+    about = json.loads(rows.schema.metadata[b"about"])
+    numbers = {name: rows[name].chunk(0).to_numpy() for name in rows.column_names}
+    columns: dict[str, Any] = {}
+    for name in about["order"]:
+        if name in levels.column_names:
+            known = pd.Index(levels[name][0].as_py(), dtype=about["kinds"][name])
+            codes = numbers[name] if name in numbers else np.zeros(about["rows"], dtype=np.int8)
+            columns[name] = pd.Categorical.from_codes(codes, known, ordered=name in about["ordered"])
+        elif name in lists.column_names:
+            columns[name] = (_tuples(lists[name][0].as_py()), numbers["question of a row"])
+        else:
+            columns[name] = numbers[name]
+    return columns
+
+
+def _tuples(lists: Sequence[Sequence[str] | None]) -> np.ndarray:
+    """Lists as tuples, in an array of objects."""
+    made = np.empty(len(lists), dtype=object)
+    for place, values in enumerate(lists):
+        made[place] = None if values is None else tuple(values)
+    return made
 
 
 def memory(file: Path) -> int:
@@ -196,19 +286,19 @@ def _column(file: Path, about: pq.FileMetaData, part: pa.Field) -> Any:
     return pd.Categorical.from_codes(codes, pd.Index(levels), ordered=True)
 
 
-def _lists(source: pq.ParquetFile, names: list[str], places: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of lists as tuples: `places` is the number of each row's question, `first` the row that each question's are read from."""
+def _lists(source: pq.ParquetFile, names: list[str], places: np.ndarray, first: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of columns of lists the tuples of each question, read from row `first`, beside `places`, the number of each row's question."""
     sizes = [source.metadata.row_group(i).num_rows for i in range(source.num_row_groups)]
     ends = np.cumsum(sizes)
     group = np.searchsorted(ends, first, side="right")
-    shared = {name: np.empty(len(first), dtype=object) for name in names}
+    found = {name: np.empty(len(first), dtype=object) for name in names}
     for i in np.unique(group) if names else ():
         mine = np.flatnonzero(group == i)
         table = source.read_row_group(int(i), columns=names).take(pa.array(first[mine] - (ends[i] - sizes[i])))
         for name in names:
             for place, values in zip(mine, table[name].to_pylist(), strict=True):
-                shared[name][place] = None if values is None else tuple(values)
-    return {name: shared[name][places] for name in names}
+                found[name][place] = None if values is None else tuple(values)
+    return {name: (found[name], places) for name in names}
 
 
 def questions(tested_on: pd.Categorical, example_id: pd.Categorical) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from itertools import chain, pairwise
@@ -612,6 +612,11 @@ def _folder(study: str) -> Path:
 def memory(study: str) -> int:
     """How many bytes a notebook takes that reads a collected study, at most (`answers.memory`)."""
     return answers.memory(_folder(study) / "predictions.parquet")
+
+
+def shared(study: str) -> AbstractContextManager[None]:
+    """Within, all that read a collected study's answers share one copy of them (`answers.shared`)."""
+    return answers.shared(_folder(study) / "predictions.parquet")
 
 
 def read_results(study: str) -> Results:
