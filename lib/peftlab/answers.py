@@ -1,12 +1,11 @@
 """The table of a study's answers: written as its stages come, read back at a few bytes a row."""
 
-import contextlib
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -131,7 +130,7 @@ def shared(file: Path) -> Iterator[None]:
         return
     shutil.rmtree(place.parent, ignore_errors=True)  # what a process that was killed left
     try:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             (part := place.with_suffix(".part")).mkdir(parents=True)
             _lay_open(file, part)
             part.rename(place)
@@ -200,7 +199,7 @@ def _lay_open(file: Path, place: Path) -> None:
             levels[name] = pa.array([known.tolist()], pa.list_(pa.string()) if kinds[name] in ("str", "object") else None)
             if len(known) != 1 or column.codes.any():  # else all zeros, which take no memory where they are made
                 rows[name] = column.codes
-    about = {"rows": len(columns["value"]), "order": list(columns), "kinds": kinds, "ordered": [name for name in kinds if columns[name].ordered]}
+    about = {"order": list(columns), "kinds": kinds, "ordered": [name for name in kinds if columns[name].ordered]}
     for part, held in (("rows", rows), ("levels", levels), ("lists", lists)):
         table = pa.table(held).replace_schema_metadata({"about": json.dumps(about)})
         with pa.OSFile(str(place / f"{part}.arrow"), "wb") as target, pa.ipc.new_file(target, table.schema) as writer:
@@ -216,7 +215,7 @@ def _opened(place: Path) -> dict[str, Any]:
     for name in about["order"]:
         if name in levels.column_names:
             known = pd.Index(levels[name][0].as_py(), dtype=about["kinds"][name])
-            codes = numbers[name] if name in numbers else np.zeros(about["rows"], dtype=np.int8)
+            codes = numbers[name] if name in numbers else np.zeros(rows.num_rows, dtype=np.int8)
             columns[name] = pd.Categorical.from_codes(codes, known, ordered=name in about["ordered"])
         elif name in lists.column_names:
             columns[name] = (_tuples(lists[name][0].as_py()), numbers["question of a row"])
@@ -296,8 +295,7 @@ def _lists(source: pq.ParquetFile, names: list[str], places: np.ndarray, first: 
         mine = np.flatnonzero(group == i)
         table = source.read_row_group(int(i), columns=names).take(pa.array(first[mine] - (ends[i] - sizes[i])))
         for name in names:
-            for place, values in zip(mine, table[name].to_pylist(), strict=True):
-                found[name][place] = None if values is None else tuple(values)
+            found[name][mine] = _tuples(table[name].to_pylist())
     return {name: (found[name], places) for name in names}
 
 
