@@ -115,8 +115,7 @@ def _cost(frame: pd.DataFrame, ax: Axes, *, beside: Iterable[str]) -> None:
         ax.axhline(row["mean"], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
     if len(base):
         ax.annotate("Untouched base", (1, float(base["mean"].iloc[0])), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize="small", color=style.BASE)
-    for row in frame[frame["method"] != "none"].to_dict("records"):
-        _point(ax, row, "trainable", "mean", vertical=True, beside=beside)
+    _points(ax, frame[frame["method"] != "none"].to_dict("records"), "trainable", "mean", vertical=True, beside=beside)
     ax.set(xscale="log", xlabel="Parameters that train", ylabel="Mean accuracy (%), 95 % interval")
     ax.xaxis.set_major_formatter(EngFormatter(sep="\N{NO-BREAK SPACE}"))  # a power of ten would need mathtext, which labels from a user's card must not reach
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -142,8 +141,8 @@ def _forgetting(frame: pd.DataFrame, ax: Axes, *, beside: Iterable[str]) -> None
             ax.axvline(won[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
             continue
         one = {"method": method, "connector": connector}
-        _point(ax, one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}, "x", "mean", vertical=True, beside=beside)
-        _point(ax, one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}, "mean", "y", vertical=False, beside=beside)
+        _points(ax, [one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}], "x", "mean", vertical=True, beside=beside)
+        _points(ax, [one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}], "mean", "y", vertical=False, beside=beside)
     ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel=f"Mean score on the {'source' if 'sources' in frame else 'seen'} sets (%), 95 % interval")
     ax.grid(True)
 
@@ -183,20 +182,20 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
     shares = [style.shown("method", block["method"]) for _, block in found]
     ax = _axes(ax, 0.75 + 0.19 * max(3, sum(len(shown) + 1 for shown in shares)))
     ax.peftlab_blocks = []
-    places, labels, end = [], [], -1.2
+    places, labels, rows, end = [], [], [], -1.2
     for (names, block), shown in zip(found, shares, strict=True):
         top = end + 1.2
         end = top + len(shown)
         ax.peftlab_blocks.append({**names, "top": top - 0.4, "bottom": top + len(shown) - 0.6})
         title = style.label("dataset", names["dataset"]) + (f", {block['group'].iloc[0]}" if "group" in block else "") + (f", {style.label('model', names['model'])}" if several else "")
         ax.annotate(title, (0, top - 0.7), xycoords=("axes fraction", "data"), fontweight="bold", va="center", xytext=(2, 0), textcoords="offset points", zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-        for j, method in enumerate(shown):
-            places.append(top + j)
-            labels.append(style.label("method", method))
-            mine = block[block["method"] == method]
-            for row in mine.to_dict("records"):
-                shift = 0 if len(mine) == 1 else APART * (1 if row["connector"] == "tuned" else -1)
-                _point(ax, row | {"place": top + j + shift}, "mean", "place", vertical=False, beside=frame["method"])
+        places += [top + j for j in range(len(shown))]
+        labels += [style.label("method", method) for method in shown]
+        states = block["method"].value_counts()
+        for row in block.to_dict("records"):
+            shift = 0 if states[row["method"]] == 1 else APART * (1 if row["connector"] == "tuned" else -1)
+            rows.append(row | {"place": top + shown.index(row["method"]) + shift})
+    _points(ax, rows, "mean", "place", vertical=False, beside=frame["method"])
     ax.set_yticks(places, labels)
     ax.set_ylim(end - 0.4, -1.1)
     ax.tick_params(axis="y", length=0)
@@ -205,12 +204,17 @@ def _blocks(frame: pd.DataFrame, ax: Axes | None) -> Axes:
     return ax
 
 
-def _point(ax: Axes, row: dict[str, Any], x: str, y: str, *, vertical: bool, beside: Iterable[str]) -> None:
-    bounds = None if pd.isna(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-    ax.errorbar(
-        row[x], row[y], **{"yerr" if vertical else "xerr": bounds}, color=style.colour(row["method"]), marker=style.marker(row["method"], beside), markersize=4.5,
-        markerfacecolor=style.fill(row["connector"], row["method"]), markeredgewidth=1, elinewidth=1, capsize=0, linestyle="none", zorder=3, clip_on=False,  # a marker at zero is whole
-    )  # fmt: skip
+def _points(ax: Axes, rows: Iterable[dict[str, Any]], x: str, y: str, *, vertical: bool, beside: Iterable[str]) -> None:
+    """Rows and their intervals, those of one look at once: a study has hundreds of points, which one by one take seconds, and few looks."""
+    looks: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
+    for row in rows:
+        looks.setdefault((row["method"], row["connector"], pd.isna(row["low"])), []).append(row)
+    for (method, connector, alone), mine in looks.items():
+        bounds = None if alone else [[row["mean"] - row["low"] for row in mine], [row["high"] - row["mean"] for row in mine]]
+        ax.errorbar(
+            [row[x] for row in mine], [row[y] for row in mine], **{"yerr" if vertical else "xerr": bounds}, color=style.colour(method), marker=style.marker(method, beside), markersize=4.5,
+            markerfacecolor=style.fill(connector, method), markeredgewidth=1, elinewidth=1, capsize=0, linestyle="none", zorder=3, clip_on=False,  # a marker at zero is whole
+        )  # fmt: skip
 
 
 def _states(frame: pd.DataFrame) -> list[Line2D]:
@@ -249,6 +253,7 @@ def save(ax: Axes, name: str, frame: pd.DataFrame, *, folder: Path | None = None
     folder = folder or paths.build() / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     ax.figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    ax.figure.set_layout_engine("none")  # laid out once: both files have 72 points to the inch
     ax.figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     return folder / f"{name}.svg"
