@@ -25,6 +25,8 @@ GIVEN = {
     **dict.fromkeys(("example_id", "picture_id", "asset", "template"), pa.string()), "phrasing": pa.int64(), "question": pa.string(),
     "choices": pa.list_(pa.string()), "answers": pa.list_(pa.string()), "response": pa.string(), "objects": pa.list_(pa.string()), "options": pa.list_(pa.string()), "likelihoods": pa.list_(pa.float64()),
 }  # fmt: skip
+SAID = ("response", "likelihoods")  # what of an answer is the model's; all else that is given is its question's
+PLACE = "place"  # beside answers without their questions: which row of a table of these each is to
 TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 SETS = ("dataset", "test_dataset", "tested_on")  # columns of data sets' names, which are compared with each other
 ROWS = 100_000  # answers to a row group, about
@@ -39,7 +41,7 @@ def _axes() -> dict[str, pa.DataType]:
 
 ABOUT = {"run": pa.string(), "stage": pa.string(), **_axes(), "tested_on": pa.string(), **ORIGIN}
 SCHEMA = pa.schema({**GIVEN, **JUDGED, **ABOUT})
-KNOWN = frozenset(SCHEMA.names)
+KNOWN = frozenset((*SCHEMA.names, PLACE))
 
 
 def encoding(schema: pa.Schema) -> dict[str, Any]:
@@ -53,20 +55,25 @@ class Writer:
     """predictions.parquet while it is written: stages are added one after another, and the answers of one lie in one row group."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.waiting, self.rows = file, list[tuple[pa.Table, dict[str, Any]]](), 0
+        self.file, self.waiting, self.rows = file, list[tuple[pa.Table, pa.Table, dict[str, Any]]](), 0
         self._writer: pq.ParquetWriter | None = None
         self._beside = ThreadPoolExecutor(1)  # a row group is encoded while the next is judged
         self._written: Future[None] | None = None
 
-    def add(self, judged: pa.Table, about: dict[str, Any]) -> None:
+    def add(self, judged: pa.Table, about: dict[str, Any], asked: pa.Table | None = None) -> None:
         """Add a stage's judged answers and what is said of each of them: run, stage, every axis, data set, origin.
 
+        The questions are in the same rows, or in those of `asked` that the answers' column `PLACE` numbers: a table that many stages have is kept once.
         Raises ValueError on a column that the table does not have.
         """
-        strange = [name for name in (*judged.column_names, *about) if name not in KNOWN]
-        if strange:
-            raise ValueError(f"answers with a column {strange[0]!r}: the table of answers has {', '.join(SCHEMA.names)} (lib/peftlab/answers.py)")
-        self.waiting.append((judged, about))
+        names = (*judged.column_names, *about, *(asked.column_names if asked is not None else ()))
+        if not KNOWN.issuperset(names):
+            strange = next(name for name in names if name not in KNOWN)
+            raise ValueError(f"answers with a column {strange!r}: the table of answers has {', '.join(SCHEMA.names)} (lib/peftlab/answers.py)")
+        if asked is None:
+            asked = judged.select([name for name in judged.column_names if name in GIVEN and name not in SAID])
+            judged = judged.drop_columns(asked.column_names).append_column(PLACE, pa.array(np.arange(len(judged), dtype=np.int32)))
+        self.waiting.append((judged, asked, about))
         self.rows += len(judged)
         if self.rows >= ROWS:
             self.flush()
@@ -75,15 +82,19 @@ class Writer:
         """Write what was added since the last time as a row group."""
         if not self.waiting:
             return
-        tables, stages = zip(*self.waiting)
-        rows, place = together(tables), pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), [len(t) for t in tables]))
-        columns = []
+        said, asked, stages = zip(*self.waiting)
+        rows, sizes = together(said), [len(table) for table in said]
+        questions, question = _numbered(asked, sizes, rows[PLACE].to_numpy())
+        columns, stage = [], pa.array(np.repeat(np.arange(len(said), dtype=np.int32), sizes))
         for part in SCHEMA:
-            if part.name in ABOUT:
-                levels = pa.array([about.get(part.name) for about in stages], part.type)
-                columns.append((levels.dictionary_encode() if _is_text(part.type) else levels).take(place))
+            if part.name in rows.column_names:
+                columns.append(rows[part.name])
+            elif part.name in JUDGED or part.name in SAID:
+                columns.append(pa.nulls(len(rows), part.type))
             else:
-                columns.append(rows[part.name] if part.name in rows.column_names else pa.nulls(len(rows), part.type))
+                about = part.name in ABOUT
+                levels = pa.array([one.get(part.name) for one in stages], part.type) if about else questions[part.name] if part.name in questions.column_names else pa.nulls(len(questions), part.type)
+                columns.append((levels.dictionary_encode() if _is_text(part.type) else levels).take(stage if about else question))
         gathered = pa.table(columns, names=SCHEMA.names)
         self._writer = self._writer or pq.ParquetWriter(self.file, gathered.schema, store_schema=False, **encoding(SCHEMA))  # read back, texts are plain
         self._settle()
@@ -104,10 +115,21 @@ class Writer:
             self._writer.close()
 
 
+def _numbered(asked: Sequence[pa.Table], sizes: Sequence[int], places: np.ndarray) -> tuple[pa.Table, pa.Array]:
+    """The questions of many stages, those of a table that several have once and none that has no answer, and the row there of each answer; `places` are the rows in each stage's own table."""
+    tables = {id(table): table for table in asked}
+    starts = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]), strict=False))
+    questions, number = together(list(tables.values())), places + np.repeat([starts[id(table)] for table in asked], sizes)
+    used = np.flatnonzero(np.bincount(number, minlength=len(questions)))
+    if len(used) < len(questions):
+        questions, number = questions.take(pa.array(used)), np.searchsorted(used, number)
+    return questions, pa.array(number)
+
+
 def together(tables: Sequence[pa.Table]) -> pa.Table:
-    """Answers one after another, with the types that their columns have in the table of answers; a column that not all have is empty elsewhere."""
+    """Answers or questions one after another, with the types that their columns have in the table of answers; a column that not all have is empty elsewhere."""
     rows = pa.concat_tables(tables, promote_options="permissive")
-    return rows.cast(pa.schema([SCHEMA.field(name) for name in rows.column_names])).combine_chunks()
+    return rows.cast(pa.schema([pa.field(PLACE, pa.int32()) if name == PLACE else SCHEMA.field(name) for name in rows.column_names])).combine_chunks()
 
 
 @contextmanager

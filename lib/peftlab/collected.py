@@ -44,7 +44,6 @@ class Scorer(Protocol):
 
 
 Guess = Callable[[Sequence[records.Words], Sequence[records.Words]], list[str]]  # given as `Scorer` is
-SAID = ("response", "likelihoods")  # what of an answer is the model's; all else is its question's
 TOGETHER = 2000  # stages that are read and judged at once
 FORKED = 4 * TOGETHER  # stages from which on processes of their own do so: a thread waits for the others
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
@@ -77,7 +76,7 @@ def collect(study: str, runs: Sequence[Run], *, scorer: Scorer, stages: Sequence
         for number, one in zip(said, chain.from_iterable(judged.each() for judged in ahead("judged", said)), strict=True):
             (stage, _, run), content = asked[number], found[number]
             about = {"run": run.id, "stage": stage, **run.resolved(), "tested_on": one.tested_on, **{name: content.get("stamp", {}).get(name) for name in answers.ORIGIN}}
-            written.add(one.rows, about)
+            written.add(one.rows, about, one.asked)
             scores += [{**about, **row} for row in (*one.scores, *_perplexity(content.get("text") or []))]
             texts += [{**about, **passage} for passage in content.get("text") or []]
             met[one.tested_on] = None
@@ -118,21 +117,41 @@ Asked = tuple[str, Path, Run]  # a stage with its folder and its run
 Ahead = Callable[[str, Sequence[int]], Iterator[Any]]
 
 
-@dataclass(frozen=True)
-class _Given:
-    """The stored answers of a stage, the data set or probe that they are of, and the metrics reported of them; the first judges them."""
+@dataclass(frozen=True, eq=False)
+class _Questions:
+    """What a stage asked: one for all stages that asked the same."""
 
     rows: pa.Table
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        return self.rows.to_pandas()
+
+    @cached_property
+    def filled(self) -> tuple[str, ...]:
+        return _filled(self.rows)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The stored answers of a stage: what was said to which questions, of which data set or probe, and the metrics reported of it; the first judges it."""
+
+    asked: _Questions
+    said: pa.Table
     tested_on: str
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """Stages that were judged together: their answers one after another, or the file where these are; of each how many, of what, by which metrics, and a row of scores a metric."""
+    """Stages that were judged together: what was said, and what it is taken for, in one table, or the file where this is, without the questions; and these.
+
+    Of each stage: its first row and how many it has, the number of its questions, what it is of, by which metrics, and a row of scores a metric.
+    """
 
     rows: pa.Table | Path
-    stages: list[tuple[int, str, tuple[str, ...], list[dict[str, Any]]]]
+    asked: list[pa.Table]
+    stages: list[tuple[int, int, int, str, tuple[str, ...], list[dict[str, Any]]]]
 
     def each(self) -> Iterator["_One"]:
         """The stages, one by one; a file of answers is gone then, and stays in memory as long as something of it is in use."""
@@ -141,10 +160,8 @@ class _Judged:
             self.rows.unlink()
         else:
             rows = self.rows
-        start = 0
-        for size, *about in self.stages:
-            yield _One(rows.slice(start, size), *about)
-            start += size
+        for start, size, asked, *about in self.stages:
+            yield _One(rows.slice(start, size), self.asked[asked], *about)
 
     def laid_down(self, file: Path) -> "_Judged":
         """The same with its answers in a file, for another process."""
@@ -155,9 +172,10 @@ class _Judged:
 
 
 class _One(NamedTuple):
-    """A stage that was judged."""
+    """A stage that was judged; its rows say by `answers.PLACE` which of the questions each is to."""
 
     rows: pa.Table
+    asked: pa.Table
     tested_on: str
     names: tuple[str, ...]
     scores: list[dict[str, Any]]
@@ -191,16 +209,19 @@ class _Work:
 
     def judged(self, numbers: Sequence[int]) -> _Judged:
         """Their answers, read, judged and scored."""
-        names, given = cache(partial(_names, self.scorer)), list[_Given]()
+        names, given, known = cache(partial(_names, self.scorer)), list[_Given](), dict[Any, _Questions]()
         for number in numbers:
             stage, place, run = self.stages[number]
-            rows = pq.ParquetFile(place / "predictions.parquet").read(use_threads=False)
+            asked, said = _read(place / "predictions.parquet", known)
             dataset = run.tested_on if stage == "evaluate" else run.probe
-            given.append(one := _Given(rows, dataset, names(stage, dataset, _filled(self.scorer, rows))))
+            given.append(one := _Given(asked, said, dataset, names(stage, dataset, (*asked.filled, *_said(self.scorer, asked, said)))))
             self.note(number, one)
         found = _assessed(self.scorer, given, self.whole, self.vocabularies)
-        stages = [(len(rows), one.tested_on, one.names, scores) for one, (rows, scores) in zip(given, found, strict=True)]
-        return _Judged(answers.together([rows for rows, _ in found]), stages)
+        tables, questions = {id(one.rows): one.rows for one in found}, {one.asked: None for one in given}
+        starts = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]).tolist(), strict=False))
+        numbered = {asked: number for number, asked in enumerate(questions)}
+        stages = [(starts[id(one.rows)] + one.start, one.end - one.start, numbered[of.asked], of.tested_on, of.names, one.scores) for of, one in zip(given, found, strict=True)]
+        return _Judged(answers.together(list(tables.values())), [asked.rows for asked in questions], stages)
 
     def note(self, number: int, one: _Given | _One) -> None:
         """Keep what the metrics of a stage need beside its answers: all questions of its data set, the names of all that its pictures can hold."""
@@ -271,49 +292,71 @@ def _names(scorer: Scorer, stage: str, tested_on: str, filled: tuple[str, ...]) 
     return scorer.shown(datasets.card(tested_on).metric, there, dataset=tested_on) if stage == "evaluate" else scorer.shown(tested_on, there)
 
 
-def _filled(scorer: Scorer, rows: pa.Table) -> tuple[str, ...]:
-    """The columns that hold something; likelihoods count only where they are of what is taught."""
-    names = tuple(name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count < len(rows))
+def _read(file: Path, known: dict[Any, _Questions]) -> tuple[_Questions, pa.Table]:
+    """The questions of a stage and what was said to them. Questions are decoded once: those of another stage that lie in the file as the same bytes are taken from `known`."""
+    content = file.read_bytes()
+    source = pq.ParquetFile(pa.BufferReader(content))
+    names, parts = source.schema_arrow.names, []
+    for group in map(source.metadata.row_group, range(source.num_row_groups)):
+        for part in map(group.column, range(group.num_columns)):
+            if (path := part.path_in_schema).partition(".")[0] not in answers.SAID:
+                start = part.dictionary_page_offset or part.data_page_offset
+                parts.append((path, part.physical_type, content[start : start + part.total_compressed_size]))
+    if (key := tuple(parts)) not in known:
+        known[key] = _Questions(source.read(columns=[name for name in names if name not in answers.SAID], use_threads=False))
+    return known[key], source.read(columns=[name for name in names if name in answers.SAID], use_threads=False)
+
+
+def _filled(rows: pa.Table) -> tuple[str, ...]:
+    """The columns that hold something."""
+    return tuple(name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count < len(rows))
+
+
+def _said(scorer: Scorer, asked: _Questions, said: pa.Table) -> tuple[str, ...]:
+    """The columns of what was said that hold something; likelihoods count only where they are of what is taught."""
+    names = _filled(said)
     if "likelihoods" not in names:
         return names
-    first = rows.slice(rows["likelihoods"].is_valid().index(True).as_py(), 1).to_pylist()[0]
-    taught = scorer.weighed(first["choices"], first.get("options"), first["answers"])
-    return names if taught else tuple(name for name in names if name != "likelihoods")
+    first = said["likelihoods"].is_valid().index(True).as_py() if said["likelihoods"].null_count else 0
+    choices, options, right = (asked.rows[name][first].as_py() if name in asked.rows.column_names else None for name in ("choices", "options", "answers"))
+    return names if scorer.weighed(choices, options, right) else tuple(name for name in names if name != "likelihoods")
 
 
-Assessed = tuple[pa.Table, list[dict[str, Any]]]  # the answers of a stage as they were judged, and a row of scores for each metric
+class _Assessed(NamedTuple):
+    """A stage as it was judged: the rows from `start` to before `end` of a table that holds all that were judged with it, and a row of scores for each metric."""
+
+    rows: pa.Table
+    start: int
+    end: int
+    scores: list[dict[str, Any]]
 
 
-def _assessed(scorer: Scorer, given: Sequence[_Given], whole: Mapping[str, pd.DataFrame | None], vocabularies: Mapping[str, Sequence[str]]) -> list[Assessed]:
+def _assessed(scorer: Scorer, given: Sequence[_Given], whole: Mapping[str, pd.DataFrame | None], vocabularies: Mapping[str, Sequence[str]]) -> list[_Assessed]:
     """Every stage judged and scored, those that asked the same questions together."""
-    groups, latest, found = list[list[int]](), dict[Any, tuple[pa.Table, list[int]]](), dict[int, Assessed]()
+    groups, found = dict[Any, list[int]](), dict[int, _Assessed]()
     for number, one in enumerate(given):
-        asked, key = one.rows.drop_columns([name for name in SAID if name in one.rows.column_names]), (one.tested_on, one.names)
-        if key not in latest or not latest[key][0].equals(asked):
-            latest[key] = (asked, [])
-            groups.append(latest[key][1])
-        latest[key][1].append(number)
-    for group in groups:
-        one = given[group[0]]
-        found |= zip(group, _alike(scorer, [given[i].rows for i in group], one.names, whole.get(one.tested_on), vocabularies.get(one.tested_on, ())), strict=True)
+        groups.setdefault((one.asked, one.tested_on, one.names), []).append(number)
+    for (asked, tested_on, names), group in groups.items():
+        found |= zip(group, _alike(scorer, asked, [given[i].said for i in group], names, whole.get(tested_on), vocabularies.get(tested_on, ())), strict=True)
     return [found[number] for number in range(len(given))]
 
 
-def _alike(scorer: Scorer, stages: Sequence[pa.Table], names: Sequence[str], whole: pd.DataFrame | None, vocabulary: Sequence[str]) -> list[Assessed]:
+def _alike(scorer: Scorer, asked: _Questions, stages: Sequence[pa.Table], names: Sequence[str], whole: pd.DataFrame | None, vocabulary: Sequence[str]) -> list[_Assessed]:
     """Stages with the same questions, judged and scored. What several models said to a question is judged once, and there are few things to say."""
-    rows, asked = answers.together(stages), stages[0].to_pandas()
-    double = asked["example_id"][asked["example_id"].duplicated()]
+    rows, questions = answers.together(stages), asked.frame
+    double = questions["example_id"][questions["example_id"].duplicated()]
     if len(double):
-        raise ValueError(f"example_id {double.iloc[0]!r} occurs twice in a stage of {len(asked)} answers: each question is asked once")
-    stage, question = (numbers.ravel() for numbers in np.indices((len(stages), len(asked))))
+        raise ValueError(f"example_id {double.iloc[0]!r} occurs twice in a stage of {len(questions)} answers: each question is asked once")
+    stage, question = (numbers.ravel() for numbers in np.indices((len(stages), len(questions))))
     said = [rows["response"].combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()]
     said.append(answers.greatest(rows["likelihoods"]) if "likelihoods" in rows.column_names else np.zeros_like(stage))
-    counted, scores, judged = np.arange(len(rows)), [list[dict[str, Any]]() for _ in stages], rows
+    counted, scores = np.arange(len(rows)), [list[dict[str, Any]]() for _ in stages]
+    judged = rows.append_column(answers.PLACE, pa.array(question.astype(np.int32)))
     for name in names:
         _, first, which = np.unique(question[counted] * (len(rows) + 2) + said[name in scorer.PREFERRING][counted] + 1, return_index=True, return_inverse=True)
         first = counted[first]
-        words = {column: rows[column].take(pa.array(first)).to_pandas().array for column in SAID if column in rows.column_names}
-        one = scorer.judge(asked.iloc[question[first]].reset_index(drop=True).assign(example_id=range(len(first)), **words), name, whole=asked if whole is None else whole, vocabulary=vocabulary)
+        words = {column: rows[column].take(pa.array(first)).to_pandas().array for column in answers.SAID if column in rows.column_names}
+        one = scorer.judge(questions.iloc[question[first]].reset_index(drop=True).assign(example_id=range(len(first)), **words), name, whole=questions if whole is None else whole, vocabulary=vocabulary)
         place = np.full(len(first), -1)  # in what was judged: a metric may leave out what it cannot judge
         place[one.index] = np.arange(len(one))
         counted, which = counted[place[which] >= 0], place[which][place[which] >= 0]
@@ -321,11 +364,12 @@ def _alike(scorer: Scorer, stages: Sequence[pa.Table], names: Sequence[str], who
         for found, row in zip(scores, scorer.scores(one, np.split(which, ends)), strict=True):
             found.append({"metric": name, **row})
         if name == names[0]:
-            left, places, judged = counted, [0, *ends, len(counted)], rows if len(counted) == len(rows) else rows.take(pa.array(counted))
+            left, places = counted, [0, *ends.tolist(), len(counted)]
+            judged = judged if len(counted) == len(rows) else judged.take(pa.array(counted))
             for part, kind in answers.JUDGED.items():
                 judged = judged.append_column(part, pa.array(one[part], kind, from_pandas=True).take(pa.array(which)))
         counted = left
-    return [(judged.slice(start, end - start), found) for (start, end), found in zip(pairwise(places), scores, strict=True)]
+    return [_Assessed(judged, start, end, found) for (start, end), found in zip(pairwise(places), scores, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -363,9 +407,11 @@ def rescore(study: str, *, scorer: Scorer, metric: str | None = None) -> Rescore
             for cell in _stages(given, told):
                 stage, tested_on = cell["stage"].iloc[0], cell["tested_on"].iloc[0]
                 bare = group.select([c for c in answers.GIVEN if c in group.column_names]).take(pa.array(cell.index))
-                asked = _Given(bare, tested_on, (metric,) if metric else _names(scorer, stage, tested_on, _filled(scorer, bare)))
+                said = bare.select([c for c in answers.SAID if c in bare.column_names])
+                asked = _Questions(bare.drop_columns(said.column_names))
+                names = (metric,) if metric else _names(scorer, stage, tested_on, (*asked.filled, *_said(scorer, asked, said)))
                 try:
-                    [(one, made)] = _assessed(scorer, [asked], {tested_on: _whole(results.references, tested_on)}, {tested_on: results.vocabulary(tested_on)})
+                    [(one, *_, made)] = _assessed(scorer, [_Given(asked, said, tested_on, names)], {tested_on: _whole(results.references, tested_on)}, {tested_on: results.vocabulary(tested_on)})
                 except ValueError as error:
                     if metric is None:
                         raise
