@@ -118,10 +118,13 @@ def test_paired_names_what_is_wrong() -> None:
 def test_linear_of_a_means_own_shares_is_its_interval() -> None:
     rng = np.random.default_rng(3)
     x, a, b = rng.random(60), rng.integers(0, 12, 60), rng.integers(0, 9, 60)
-    assert vars(stats.linear(x.mean(), (x - x.mean()) / 60, a, b)) == pytest.approx(vars(stats.interval(x, a, b)))
+    assert vars(stats.linear(x.mean(), (x - x.mean()) / 60, stats.Ways(a, b))) == pytest.approx(vars(stats.interval(x, a, b)))
     for share, clusters in (([], []), ([float("nan")], ["p"]), ([1.0], [])):
-        with pytest.raises(ValueError, match="one of each for every value"):
-            stats.linear(0.0, share, clusters)
+        with pytest.raises(ValueError, match="one for every value"):
+            stats.linear(0.0, share, stats.Ways(clusters))
+    for clusters in ((["p", None],), (["p", "q"], ["a"])):
+        with pytest.raises(ValueError, match="one of each for every value, none missing"):
+            stats.Ways(*clusters)
 
 
 # ---------------------------------------------------------------- several seeds

@@ -1,7 +1,7 @@
 """Tidy rows to frames of estimates: scores, differences, baselines, probes and costs, a row per comparison."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -94,7 +94,7 @@ class Averaged:
         merged = own.iloc[numbers[places[start[order]]]].reset_index(drop=True)
         merged = merged.assign(metric=rows["metric"].iloc[places[start[order]]].array, **means, seeds=seeds[of[order]])
         if seeds.max() > 1:
-            merged = merged.assign(**_alone(columns["value"][places], one, seed, rows["seed"].iloc[places[of_seed]], order))
+            merged = _with_alone(merged, columns["value"][places], one, seed, rows["seed"].iloc[places[of_seed]], order)
         ends = np.cumsum(np.bincount(of))
         return merged, {key: slice(end - size, end) for key, end, size in zip(keys, ends, np.diff(ends, prepend=0), strict=True)}
 
@@ -173,15 +173,16 @@ def _seeds(group: np.ndarray, seed: np.ndarray) -> np.ndarray:
     return met.sum(axis=1)
 
 
-def _alone(value: np.ndarray, question: np.ndarray, seed: np.ndarray, names: Iterable[Any], order: np.ndarray) -> dict[str, np.ndarray]:
-    """What each seed's answers earned: a column a seed, a value a question, in `order`; missing where the seed was not asked it."""
-    columns = {}
-    for number, name in enumerate(names):
-        mine = seed == number
-        column = np.full(len(order), np.nan)
-        column[question[mine]] = value[mine]
-        columns[f"{stats.RERUN}{name}"] = column[order]
-    return columns
+def _with_alone(frame: pd.DataFrame, value: np.ndarray, question: np.ndarray, seed: np.ndarray, names: Iterable[Any], order: np.ndarray) -> pd.DataFrame:
+    """A frame of questions, beside which stands what each seed's answers earned: a column a seed, a value a question, in `order`; missing where the seed was not asked it.
+
+    These columns are one array, of which those of a cell are a part, and the columns' names are objects, which are read faster than a column of texts.
+    """
+    columns, earned = list(names), np.full((len(order), seed.max() + 1), np.nan)
+    earned[question, seed] = value
+    alone = pd.DataFrame(earned[order], columns=[f"{stats.RERUN}{name}" for name in columns], index=frame.index)
+    found = pd.concat([frame, alone], axis=1)
+    return found.set_axis(found.columns.astype(object), axis=1)
 
 
 def _instead(cell: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -685,6 +686,14 @@ class _Asked:
     metric: str
     names: pd.Index  # of the questions, by their numbers
     seeds: dict[str, float]  # the mean of each seed's answers alone, where there are several
+    known: dict[bytes, stats.Ways]  # of the questions that several models were asked, in their order
+
+    def ways(self, order: np.ndarray | None = None) -> stats.Ways:
+        """The questions' clusters, in their own order or in another."""
+        question, picture, asset = (column if order is None else column[order] for column in (self.question, self.picture, self.asset))
+        if (key := question.tobytes()) not in self.known:
+            self.known[key] = stats.Ways(picture, asset)
+        return self.known[key]
 
 
 def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], _Asked]]:
@@ -692,10 +701,10 @@ def _each(once: Averaged, chosen: np.ndarray, by: Sequence[str]) -> Iterator[tup
     merged, places = once.average(chosen, by)
     if places:
         columns = [merged[name].cat.codes.to_numpy() for name in ("question_id", "picture_id", "asset")] + [merged["value"].to_numpy()]
-        several = merged[stats.alone(merged)]
+        (seeds, alone), known = stats.by_seed(merged), dict[bytes, stats.Ways]()
         named, metric = merged["question_id"].cat.categories, merged["metric"].astype(object).to_numpy()
         for key, place in places.items():
-            yield key, _Asked(*(column[place] for column in columns), metric[place.start], named, dict(*stats.reruns(several.iloc[place])))
+            yield key, _Asked(*(column[place] for column in columns), metric[place.start], named, dict(*stats.seed_means(seeds, alone[:, place])), known)
 
 
 def _same_questions(one: _Asked, others: list[_Asked]) -> _Asked:
@@ -750,8 +759,11 @@ def _mean_of(asked: dict[str, _Asked], sets: list[str], how: str) -> _Estimate:
     for i, (one, mean) in enumerate(zip(parts, means, strict=True)):
         slope = 1 / len(sets) if slopes is None else slopes[1] if i == len(sets) - 1 else slopes[0] / (len(sets) - 1)
         shares.append(slope * (one.value - mean) / len(one.value))
-    columns = (np.concatenate([getattr(one, name) for one in parts]) for name in ("question", "picture", "asset", "value"))
-    return _Estimate(float(estimate), np.concatenate(shares), _Asked(*columns, parts[0].metric, parts[0].names, {}), _most(one.metric for one in parts), seeds)
+    most = _most(one.metric for one in parts)
+    if len(parts) == 1:
+        return _Estimate(float(estimate), shares[0], parts[0], most, seeds)
+    columns = {name: np.concatenate([getattr(one, name) for one in parts]) for name in ("question", "picture", "asset", "value")}
+    return _Estimate(float(estimate), np.concatenate(shares), replace(parts[0], **columns), most, seeds)
 
 
 def _function(means: Sequence[float] | np.ndarray, how: str) -> tuple[Any, tuple[Any, Any] | None]:
@@ -767,7 +779,7 @@ def _function(means: Sequence[float] | np.ndarray, how: str) -> tuple[Any, tuple
 
 
 def _cut(one: _Estimate) -> dict[str, Any]:
-    return _within(_row(stats.linear(one.estimate, one.share, one.asked.picture, one.asked.asset, seeds=[list(one.seeds.values())])), one.most)
+    return _within(_row(stats.linear(one.estimate, one.share, one.asked.ways(), seeds=[list(one.seeds.values())])), one.most)
 
 
 def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
@@ -778,7 +790,7 @@ def _difference(a: _Estimate, b: _Estimate) -> stats.Interval:
         lone = np.setxor1d(mine, others)
         raise ValueError(f"question {a.asked.names[lone[0]]!r} was asked of one of the two only ({len(lone)} of {len(np.union1d(mine, others))} were): compare the same questions")
     seeds = stats.contrast(a.seeds, b.seeds)
-    return stats.linear(a.estimate - b.estimate, a.share[left] - b.share[right], a.asked.picture[left], a.asked.asset[left], seeds=seeds)
+    return stats.linear(a.estimate - b.estimate, a.share[left] - b.share[right], a.asked.ways(left), seeds=seeds)
 
 
 def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
@@ -794,26 +806,22 @@ def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
     cell, first = _grouped(rows, ARM)
     _refuse_mixed(rows, cell, first, [" / ".join(map(str, key)) for key in rows[ARM].iloc[first].itertuples(index=False)])
     rows = rows.assign(dataset=rows["dataset"].where(rows["method"] != "none"))  # the base is tuned on none
-    bare = {key: _by_passage(part) for key, part in rows[rows["method"] == "none"].groupby(ARM[:3], sort=False)}
+    each = rows.groupby([*ARM, "passage"], sort=False, dropna=False)[["nats", "tokens"]].mean().reset_index("passage")  # over seeds, and over stages that measured the same model
+    bare = {key[:3]: part for key, part in each.groupby(ARM, sort=False, dropna=False) if key[3] == "none"}
     found = []
-    for key, part in rows.groupby(ARM, sort=False, dropna=False):
-        mine, base = _by_passage(part), bare.get(key[:3])
-        rate = mine["nats"].sum() / mine["tokens"].sum()
-        level = stats.linear(rate, (mine["nats"] - rate * mine["tokens"]) / mine["tokens"].sum(), mine.index)
+    for key, part in each.groupby(ARM, sort=False, dropna=False):
+        mine = part.sort_values("passage")
+        nats, tokens, ways = mine["nats"].to_numpy(), mine["tokens"].to_numpy(), stats.Ways(mine["passage"])
+        rate = nats.sum() / tokens.sum()
+        level = stats.linear(rate, (nats - rate * tokens) / tokens.sum(), ways)
         row = {**dict(zip(ARM, key)), **{name: None if x is None else float(np.exp(x)) for name, x in (("mean", level.mean), ("low", level.low), ("high", level.high))}}
-        row |= {"n": int(mine["tokens"].sum()), "clusters": len(mine), **_against(None)}
-        if base is not None and key[3] != "none":
-            more = (mine["nats"] - base["nats"]).loc[mine.index]
-            change = more.sum() / mine["tokens"].sum()
-            d = stats.linear(change, (more - change * mine["tokens"]) / mine["tokens"].sum(), mine.index)
-            row |= _against(d)
+        row |= {"n": int(tokens.sum()), "clusters": len(mine), **_against(None)}
+        if key[3] != "none" and (base := bare.get(key[:3])) is not None:
+            more = nats - base.set_index("passage")["nats"].reindex(mine["passage"]).to_numpy()
+            change = more.sum() / tokens.sum()
+            row |= _against(stats.linear(change, (more - change * tokens) / tokens.sum(), ways))
         found.append(row)
     return style.ordered(pd.DataFrame(found), ("model", "quantisation", "dataset", "method", "connector"))
-
-
-def _by_passage(part: pd.DataFrame) -> pd.DataFrame:
-    """Nats and tokens of every passage, averaged over seeds and over stages that measured the same model."""
-    return part.groupby("passage", sort=True)[["nats", "tokens"]].mean()
 
 
 # ---------------------------------------------------------------- hallucination
@@ -901,8 +909,8 @@ def _by_question(judged: pd.DataFrame) -> pd.DataFrame:
     first, asked = np.unique(question, return_index=True)[1], np.bincount(question)  # numbered as they first occur
     earned, unparsed = judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
     means = {name: np.bincount(question, values) / asked for name, values in (("value", earned), ("unparsed", unparsed))}
-    alone = _alone(earned, question, seed, judged["seed"].unique(), np.arange(len(first))) if seed.max(initial=0) else {}
-    return judged.iloc[first].assign(**means, seeds=judged["seed"].nunique(), **alone)
+    found = judged.iloc[first].assign(**means, seeds=judged["seed"].nunique())
+    return _with_alone(found, earned, question, seed, judged["seed"].unique(), np.arange(len(first))) if seed.max(initial=0) else found
 
 
 def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
@@ -1010,7 +1018,7 @@ def _of_all(part: pd.Series, whole: pd.Series, *clusters: pd.Series) -> stats.In
     """The ratio of two sums in per cent, with its interval by the delta method; None of nothing."""
     total = whole.sum()
     share = 100 * part.sum() / total if total else 0.0
-    return stats.linear(float(share), (100 * part - share * whole) / total, *clusters) if total else None
+    return stats.linear(float(share), (100 * part - share * whole) / total, stats.Ways(*clusters)) if total else None
 
 
 def _broken(clean: pd.DataFrame) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def forgetting(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def _forgetting(frame: pd.DataFrame, ax: Axes, *, beside: Iterable[str]) -> None:
     rows = frame[frame["part"].isin(("A_S", "A_T"))].pivot_table(index=["method", "connector"], columns="part", values=["mean", "low", "high"], sort=False)
+    up, across = list[dict[str, Any]](), list[dict[str, Any]]()
     for (method, connector), row in rows.iterrows():
         kept, won = (row[[("mean", part), ("low", part), ("high", part)]].to_numpy() for part in ("A_S", "A_T"))
         if method == "none":
@@ -141,8 +142,10 @@ def _forgetting(frame: pd.DataFrame, ax: Axes, *, beside: Iterable[str]) -> None
             ax.axvline(won[0], color=style.BASE, linestyle="--", linewidth=1, zorder=1)
             continue
         one = {"method": method, "connector": connector}
-        _points(ax, [one | {"x": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]}], "x", "mean", vertical=True, beside=beside)
-        _points(ax, [one | {"y": kept[0], "mean": won[0], "low": won[1], "high": won[2]}], "mean", "y", vertical=False, beside=beside)
+        up.append(one | {"other": won[0], "mean": kept[0], "low": kept[1], "high": kept[2]})
+        across.append(one | {"other": kept[0], "mean": won[0], "low": won[1], "high": won[2]})
+    _points(ax, up, "other", "mean", vertical=True, beside=beside)
+    _points(ax, across, "mean", "other", vertical=False, beside=beside)
     ax.set(xlabel=f"Score on {style.label('dataset', frame['dataset'].iloc[0])}, the target (%), 95 % interval", ylabel=f"Mean score on the {'source' if 'sources' in frame else 'seen'} sets (%), 95 % interval")
     ax.grid(True)
 

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, zip_longest
-from math import sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 import pandas as pd
@@ -38,17 +38,27 @@ def alone(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if name.startswith(RERUN)]
 
 
+def by_seed(frame: pd.DataFrame) -> tuple[list[str], np.ndarray]:
+    """The seeds of a frame's columns `RERUN`, and what each earned alone, an array (seeds, rows)."""
+    columns = alone(frame)
+    return [name.removeprefix(RERUN) for name in columns], frame[columns].to_numpy(dtype=float).T if columns else np.empty((0, len(frame)))
+
+
 def reruns(frame: pd.DataFrame, strata: str | None = None) -> list[Reruns]:
     """What each seed's answers alone add to the mean of ``value``, in each of the `strata` (a column; None: one stratum), whose models were tuned apart.
 
     Only seeds that were run on all of a stratum are there; none where the frame has no columns `RERUN`.
     """
-    columns = {name.removeprefix(RERUN): frame[name].to_numpy() for name in alone(frame)}
-    if not columns:
+    return seed_means(*by_seed(frame), strata=_codes(frame[strata]) if strata else None)
+
+
+def seed_means(seeds: Sequence[str], values: np.ndarray, *, strata: np.ndarray | None = None) -> list[Reruns]:
+    """`reruns` of the arrays that `by_seed` gives; `strata` are whole numbers from zero, one a row."""
+    if not seeds:
         return [{}]
-    groups = _codes(frame[strata]) if strata else np.zeros(len(frame), dtype=int)
-    rows = [groups == one for one in range(int(groups.max(initial=0)) + 1)]
-    return [{name: float(mean) / len(rows) for name, values in columns.items() if np.isfinite(mean := values[here].mean())} for here in rows]
+    parts = [values] if strata is None or not strata.max(initial=0) else [values[:, strata == one] for one in range(int(strata.max()) + 1)]
+    means = [np.ascontiguousarray(part).mean(axis=1).tolist() for part in parts]
+    return [{name: mean / len(parts) for name, mean in zip(seeds, found, strict=True) if isfinite(mean)} for found in means]
 
 
 def contrast(a: Reruns, b: Reruns, *, alike: bool = False) -> list[list[float]]:
@@ -105,6 +115,19 @@ def steadier(others: Deviation, one: Deviation) -> float:
     return float(fdtrc(one.freedom, others.freedom, (one.sd / others.sd) ** 2))
 
 
+class Ways:
+    """The clusters of each value in one or several ways, and those of the ways' intersections, numbered once for all that is estimated from these values."""
+
+    def __init__(self, *clusters: Iterable[Hashable]) -> None:
+        """Each of `clusters` names a cluster per value; ValueError where lengths differ or a value has none."""
+        codes = [_codes(c) for c in clusters]
+        if len({len(w) for w in codes}) > 1 or any((w < 0).any() for w in codes):
+            raise ValueError(f"clusters of length {', '.join(str(len(w)) for w in codes)}: one of each for every value, none missing")
+        self.values, self.fewest = len(codes[0]), min(int(w.max(initial=-1)) + 1 for w in codes)
+        self.each = [(1, way) for way in codes]
+        self.several = [((-1) ** (size + 1), _intersected(subset)) for size in range(2, len(codes) + 1) for subset in combinations(codes, size)]
+
+
 def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, strata: Iterable[Hashable] | None = None, seeds: Iterable[Sequence[float]] = ()) -> Interval:
     """The mean of `values` with a multi-way cluster-robust interval.
 
@@ -119,16 +142,16 @@ def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: floa
     Raises ValueError on no values, on a value that is not finite, on lengths that differ and on a level not within 0 and 1.
     """
     x = _numbers(values)
-    ways = [_codes(c) for c in clusters] or [np.arange(len(x))]
-    groups = _codes(strata) if strata is not None else np.zeros(len(x), dtype=int)
     if not len(x):
         raise ValueError("the mean of no values: there is nothing to estimate")
     if not np.isfinite(x).all():
         raise ValueError(f"value {x[~np.isfinite(x)][0]} is not finite: leave missing values out before, and say so")
-    if any(len(w) != len(x) for w in (*ways, groups)):
-        raise ValueError(f"{len(x)} values with clusters or strata of length {', '.join(str(len(w)) for w in (*ways, groups))}: one for each value")
-    if any((w < 0).any() for w in (*ways, groups)):
-        raise ValueError("a cluster or stratum is missing: every value needs its own")
+    ways = Ways(*clusters or [np.arange(len(x))])
+    groups = _codes(strata) if strata is not None else np.zeros(len(x), dtype=int)
+    if not ways.values == len(groups) == len(x):
+        raise ValueError(f"{len(x)} values with clusters or strata of length {ways.values}, {len(groups)}: one for each value")
+    if (groups < 0).any():
+        raise ValueError("a stratum is missing: every value needs its own")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; a number between 0 and 1, such as 0.95")
     sizes = np.bincount(groups)
@@ -138,16 +161,15 @@ def interval(values: Iterable[float], *clusters: Iterable[Hashable], level: floa
     return _bounded(mean, share, ways, level, _spread(seeds))
 
 
-def linear(estimate: float, share: Iterable[float], *clusters: Iterable[Hashable], level: float = 0.95, seeds: Iterable[Sequence[float]] = ()) -> Interval:
+def linear(estimate: float, share: Iterable[float], ways: Ways, *, level: float = 0.95, seeds: Iterable[Sequence[float]] = ()) -> Interval:
     """An estimate of several means with the multi-way cluster-robust interval of `interval`, by the delta method.
 
     `share` is what each value adds to the estimate's error: of a smooth function of means, its derivative by the value's mean, times the
     value less that mean, over their number. A mean's own shares give `interval`. Raises ValueError where there is none or one is not finite.
     """
     x = _numbers(share)
-    ways = [_codes(c) for c in clusters] or [np.arange(len(x))]
-    if not len(x) or not np.isfinite(x).all() or any(len(w) != len(x) or (w < 0).any() for w in ways):
-        raise ValueError(f"{len(x)} shares, of which {int(np.isfinite(x).sum())} are finite, with clusters of length {', '.join(str(len(w)) for w in ways)}: one of each for every value, none missing")
+    if not len(x) or not np.isfinite(x).all() or ways.values != len(x):
+        raise ValueError(f"{len(x)} shares, of which {int(np.isfinite(x).sum())} are finite, with clusters of {ways.values}: one for every value")
     return _bounded(estimate, x, ways, level, _spread(seeds))
 
 
@@ -174,16 +196,13 @@ def _without_gaps(numbers: np.ndarray) -> np.ndarray:
     return (np.cumsum(there) - 1)[numbers]
 
 
-def _bounded(mean: float, share: np.ndarray, ways: Sequence[np.ndarray], level: float, spread: Sequence[tuple[float, int]] = ()) -> Interval:
+def _bounded(mean: float, share: np.ndarray, ways: Ways, level: float, spread: Sequence[tuple[float, int]] = ()) -> Interval:
     """The interval around `mean` of the sum of `share`, clustered in `ways`, with the variances of `spread` and their degrees of freedom added."""
-    fewest = min(int(w.max()) + 1 for w in ways)
+    fewest = ways.fewest
     if fewest < 2:
         return Interval(mean, None, None, len(share), fewest)
-    each = [_variance(share, [w]) for w in ways]
-    total = sum(
-        (-1) ** (size + 1) * _variance(share, list(subset)) for size in range(1, len(ways) + 1) for subset in combinations(ways, size)
-    )
-    parts = [(max(total, *each), fewest - 1), *((variance, freedom) for variance, freedom in spread if variance > 0)]
+    each, several = ([sign * _variance(share, way) for sign, way in some] for some in (ways.each, ways.several))
+    parts = [(max(sum([*each, *several]), *each), fewest - 1), *((variance, freedom) for variance, freedom in spread if variance > 0)]
     whole = sum(variance for variance, _ in parts)
     freedom = fewest - 1 if len(parts) == 1 else whole**2 / sum(variance**2 / freedom for variance, freedom in parts)
     half = _quantile(level, freedom) * sqrt(whole)
@@ -195,11 +214,16 @@ def _quantile(level: float, freedom: float) -> float:
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
-def _variance(share: np.ndarray, ways: Sequence[np.ndarray]) -> float:
-    """Of the sum of `share`, one-way clustered by the intersection of `ways` (codes from zero), with the factor G / (G - 1)."""
+def _intersected(ways: Sequence[np.ndarray]) -> np.ndarray:
+    """The clusters that values share in all of these ways (codes from zero), without gaps."""
     cluster = ways[0]
     for way in ways[1:]:  # renumbered after each way, so that the product stays below the square of the number of values
-        cluster = _without_gaps(cluster.astype(np.int64) * (int(way.max()) + 1) + way)
+        cluster = _without_gaps(cluster.astype(np.int64) * (int(way.max(initial=0)) + 1) + way)
+    return cluster
+
+
+def _variance(share: np.ndarray, cluster: np.ndarray) -> float:
+    """Of the sum of `share`, one-way clustered (codes from zero, without gaps), with the factor G / (G - 1)."""
     sums = np.bincount(cluster, share)
     return float((sums**2).sum() * len(sums) / (len(sums) - 1)) if len(sums) > 1 else 0.0
 
@@ -217,11 +241,11 @@ def paired(
     ordered = right[places]
     if (ordered[1:] == ordered[:-1]).any() or not np.array_equal(np.sort(left), ordered):
         _refuse(a[on], b[on], left, right)
-    there = b[["value", *alone(b)]].iloc[places[np.searchsorted(ordered, left)]]
-    there = there.assign(**{strata: a[strata].array}) if strata else there
-    sides = zip_longest(reruns(a, strata), reruns(there, strata), fillvalue={})  # a side without several seeds has one, empty
+    there, groups = places[np.searchsorted(ordered, left)], _codes(a[strata]) if strata else None
+    names, values = by_seed(b)
+    sides = zip_longest(seed_means(*by_seed(a), strata=groups), seed_means(names, values[:, there], strata=groups), fillvalue={})  # a side without several seeds has one, empty
     seeds = chain.from_iterable(contrast(mine, other, alike=alike) for mine, other in sides)
-    return interval(a["value"].to_numpy() - there["value"].to_numpy(), *(a[c] for c in clusters), level=level, strata=a[strata] if strata else None, seeds=seeds)
+    return interval(a["value"].to_numpy() - b["value"].to_numpy()[there], *(a[c] for c in clusters), level=level, strata=a[strata] if strata else None, seeds=seeds)
 
 
 def _refuse(a: pd.Series, b: pd.Series, left: np.ndarray, right: np.ndarray) -> None:
