@@ -69,6 +69,23 @@ def test_what_is_written_comes_back(file: Path) -> None:
     assert list(stored) == answers.SCHEMA.names and stored["likelihoods"].notna().sum() == 4
 
 
+def test_answers_beside_their_questions_are_the_same_table(file: Path, tmp_path: Path) -> None:
+    """Questions that several stages have are given once, in their own order; answers to some of them, and with a column that others lack."""
+    asked = table(judged(RUNS[0])).select([name for name in answers.GIVEN if name in judged(RUNS[0]) and name not in answers.SAID])
+    order = pa.array([2, 0, 3, 1])
+    with answers.writing(tmp_path / "beside.parquet") as written:
+        for i, run in enumerate(RUNS):
+            rows = table(judged(run, likelihoods=i == 1))
+            said, own = rows.drop_columns(asked.column_names), asked.take(order) if i == 2 else asked
+            places = pa.array([order.to_pylist().index(place) if i == 2 else place for place in range(4)], pa.int32())
+            written.add(said.append_column(answers.PLACE, places), about(run), own)
+    assert pq.read_table(tmp_path / "beside.parquet").equals(pq.read_table(file))
+    with answers.writing(tmp_path / "some.parquet") as written:
+        written.add(said.append_column(answers.PLACE, places).slice(1, 2), about(RUNS[3]), asked)
+    some = answers.read(tmp_path / "some.parquet")
+    assert some["example_id"].tolist() == ["e1", "e2"] == some["example_id"].cat.categories.tolist() and some["answers"].tolist() == [("cat",)] * 2, "a question without an answer is none of the table"
+
+
 def test_what_is_shared_is_what_is_read(file: Path, monkeypatch: pytest.MonkeyPatch, work: Path) -> None:
     """To the type and the order of every level, with the lists of a question still one for all its rows; gone afterwards, also what a process that was killed left."""
     alone, parquet = answers.read(file), pq.ParquetFile

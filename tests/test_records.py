@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -324,6 +325,23 @@ def test_stages_collected_together_are_judged_as_each_alone(prepared: dict[str, 
         expected = [{"metric": metric, **metrics.score(judged, metric)} for metric in metrics.shown(name, rows)]
         assert scores.loc[scores["run"] == run.id, list(expected[0])].to_dict("records") == expected
     assert scores["metric"].value_counts()["likeliest"] == 2
+
+
+def test_questions_are_decoded_once_and_taken_for_no_others(tmp_path: Path) -> None:
+    """Files with the same questions share them whatever was said; one letter more, another order, another column make others."""
+    rows = pd.DataFrame({"example_id": ["a", "b"], "question": ["Which?", "Who?"], "choices": [["x", "y"], []], "answers": [["x"], ["z"]], "response": ["x", "y"]})
+    kinds = {
+        "one": rows, "same": rows.assign(response=["else", None]), "weighed": rows.assign(likelihoods=[[-0.1, -0.2], None]),
+        "letter": rows.assign(question=["Which?", "Who!"]), "order": rows.iloc[::-1].reset_index(drop=True), "list": rows.assign(choices=[["x"], ["y"]]), "more": rows.assign(template="t"),
+    }  # fmt: skip
+    known: dict[object, collected._Questions] = {}
+    found = {}
+    for name, frame in kinds.items():
+        frame.to_parquet(tmp_path / name)
+        asked, said = found[name] = collected._read(tmp_path / name, known)
+        assert asked.rows.to_pydict() | said.to_pydict() == pq.read_table(tmp_path / name).to_pydict()
+        assert set(said.column_names) == set(frame) & {"response", "likelihoods"}
+    assert found["one"][0] is found["same"][0] is found["weighed"][0] and len(known) == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")

@@ -89,12 +89,13 @@ class Writer:
         for part in SCHEMA:
             if part.name in rows.column_names:
                 columns.append(rows[part.name])
+            elif part.name in ABOUT:
+                columns.append(_spread([about.get(part.name) for about in stages], part.type, stage))
             elif part.name in JUDGED or part.name in SAID:
                 columns.append(pa.nulls(len(rows), part.type))
             else:
-                about = part.name in ABOUT
-                levels = pa.array([one.get(part.name) for one in stages], part.type) if about else questions[part.name] if part.name in questions.column_names else pa.nulls(len(questions), part.type)
-                columns.append((levels.dictionary_encode() if _is_text(part.type) else levels).take(stage if about else question))
+                own = questions[part.name] if part.name in questions.column_names else pa.nulls(len(questions), part.type)
+                columns.append((own.dictionary_encode() if _is_text(part.type) else own).take(question))
         gathered = pa.table(columns, names=SCHEMA.names)
         self._writer = self._writer or pq.ParquetWriter(self.file, gathered.schema, store_schema=False, **encoding(SCHEMA))  # read back, texts are plain
         self._settle()
@@ -113,6 +114,15 @@ class Writer:
             self._settle()
         if self._writer:
             self._writer.close()
+
+
+def _spread(levels: Sequence[Any], kind: pa.DataType, places: pa.Array) -> pa.Array:
+    """The level at each of the places, texts by a dictionary."""
+    if levels[0] is not None and all(level == levels[0] for level in levels):  # as of most axes: nothing is to be looked up
+        one = pa.array(levels[:1], kind)
+        return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(places)), one) if _is_text(kind) else pa.repeat(one[0], len(places))
+    known = pa.array(levels, kind)
+    return (known.dictionary_encode() if _is_text(kind) else known).take(places)
 
 
 def _numbered(asked: Sequence[pa.Table], sizes: Sequence[int], places: np.ndarray) -> tuple[pa.Table, pa.Array]:

@@ -296,15 +296,15 @@ def _read(file: Path, known: dict[Any, _Questions]) -> tuple[_Questions, pa.Tabl
     """The questions of a stage and what was said to them. Questions are decoded once: those of another stage that lie in the file as the same bytes are taken from `known`."""
     content = file.read_bytes()
     source = pq.ParquetFile(pa.BufferReader(content))
-    names, parts = source.schema_arrow.names, []
+    parts = []
     for group in map(source.metadata.row_group, range(source.num_row_groups)):
         for part in map(group.column, range(group.num_columns)):
             if (path := part.path_in_schema).partition(".")[0] not in answers.SAID:
                 start = part.dictionary_page_offset or part.data_page_offset
                 parts.append((path, part.physical_type, content[start : start + part.total_compressed_size]))
     if (key := tuple(parts)) not in known:
-        known[key] = _Questions(source.read(columns=[name for name in names if name not in answers.SAID], use_threads=False))
-    return known[key], source.read(columns=[name for name in names if name in answers.SAID], use_threads=False)
+        known[key] = _Questions(source.read(columns=[name for name in source.schema_arrow.names if name not in answers.SAID], use_threads=False))
+    return known[key], source.read(columns=list(answers.SAID), use_threads=False)  # those that it has
 
 
 def _filled(rows: pa.Table) -> tuple[str, ...]:

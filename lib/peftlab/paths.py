@@ -6,12 +6,18 @@ and picture features with ``PEFTLAB_CACHE``; copies of hub repositories with ``P
 """
 
 import os
+from functools import cache
 from pathlib import Path
+
+
+@cache
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]
 
 
 def root() -> Path:
     """The project's folder."""
-    return Path(os.environ.get("PEFTLAB_ROOT") or Path(__file__).resolve().parents[2])
+    return Path(given) if (given := os.environ.get("PEFTLAB_ROOT")) else _checkout()
 
 
 def _work() -> Path:

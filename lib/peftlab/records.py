@@ -380,8 +380,8 @@ class Stage:
 
 def stage_folder(run: Run, stage: str) -> Path:
     """Where the finished stage lies: data/runs/<id>/finetune, /evaluate/<test_id> or /probe/<probe_id>."""
-    inner = {"finetune": (), "evaluate": (run.test_id,), "probe": (run.probe_id,)}
-    return paths.runs().joinpath(run.id, stage, *inner[stage])
+    inner = "" if stage == "finetune" else run.test_id if stage == "evaluate" else run.probe_id
+    return Path(os.path.join(paths.runs(), run.id, stage, inner))  # joined as text: of a large study there are tens of thousands
 
 
 def expectation(run: Run, stage: str, inputs: dict[str, Any]) -> dict[str, Any]:
