@@ -110,14 +110,17 @@ def plain_lora(loaded: Loaded, run: Run) -> nn.Module:
 
 
 def _floor(loaded: Loaded, batches: list[list[training._Item]]) -> float:
-    """Seconds a step of the frozen blocks' products alone, forward and backward to the inputs, at the rate of a product of such a shape."""
-    tokens = sum(len(batch) * max(len(item.ids) for item in batch) for batch in batches) / len(batches)
+    """Seconds a step of the frozen blocks' products alone, forward and backward to the inputs."""
+    return 2 * products(loaded, int(sum(len(batch) * max(len(item.ids) for item in batch) for batch in batches) / len(batches)))
+
+
+def products(loaded: Loaded, tokens: int) -> float:
+    """Seconds of the products of a forward pass of so many tokens through the blocks, at the rate of a product of such a shape."""
     blocks = loaded.towers.layer.partition(".{i}")[0]
     weights = sum(p.numel() for name, p in loaded.model.named_parameters() if name.startswith(blocks) and p.ndim == 2)
     kind = loading.DTYPES[loading.products("bf16")]
-    a, b = (torch.randn(shape, device=loaded.model.device, dtype=kind) for shape in ((int(tokens), 576), (576, 1536)))
-    rate = max(_rates(a, b))
-    return 2 * 2 * weights * tokens / rate
+    a, b = (torch.randn(shape, device=loaded.model.device, dtype=kind) for shape in ((tokens, 576), (576, 1536)))
+    return 2 * weights * tokens / max(_rates(a, b))
 
 
 def _rates(a: torch.Tensor, b: torch.Tensor) -> Iterator[float]:
