@@ -180,7 +180,8 @@ def read(file: Path) -> pd.DataFrame:
     Within `shared` the columns lie in a file that others have mapped too, and cannot be written to.
     """
     columns = _opened(place) if (place := _shared(file)).exists() else _read(file)
-    return pd.DataFrame({name: column[0][column[1]] if isinstance(column, tuple) else column for name, column in columns.items()}, copy=False)
+    told = {name: pd.Series(column[0][column[1]], dtype=object, copy=False) if isinstance(column, tuple) else column for name, column in columns.items()}  # told so, they are not searched for dates
+    return pd.DataFrame(told, copy=False)
 
 
 def _read(file: Path) -> dict[str, Any]:

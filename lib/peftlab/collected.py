@@ -44,8 +44,8 @@ class Scorer(Protocol):
 
 
 Guess = Callable[[Sequence[records.Words], Sequence[records.Words]], list[str]]  # given as `Scorer` is
-TOGETHER = 2000  # stages that are read and judged at once
-FORKED = 4 * TOGETHER  # stages from which on processes of their own do so: a thread waits for the others
+TOGETHER = 4000  # stages that are read and judged at once
+FORKED = 8000  # stages from which on processes of their own do so: a thread waits for the others
 FINAL_STEPS = 10  # the final loss is the mean over the last steps: one batch says little
 
 
@@ -193,10 +193,11 @@ class _Work:
 
     def checked(self, numbers: Sequence[int]) -> list[tuple[dict[str, Any] | None, list[str]]]:
         """Each stage's record, None where it is not finished, and what of it is not as expected now."""
-        read, found = cache(records.read_json), list[tuple[dict[str, Any] | None, list[str]]]()
+        prepared, tuned, found = cache(records.digests), cache(records.tuned_files), list[tuple[dict[str, Any] | None, list[str]]]()
         for stage, folder, run in (self.stages[number] for number in numbers):
             content = records.sealed(folder)
-            found.append((content, records.differences(content, records.expectation(run, stage, records.inputs(run, stage, base=self.bases[run.model], read=read))) if content else []))
+            now = partial(records.inputs, run, stage, base=self.bases[run.model], prepared=prepared, tuned=tuned)
+            found.append((content, records.differences(content, records.expectation(run, stage, now())) if content else []))
         return found
 
     def trained(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
@@ -235,7 +236,7 @@ class _Work:
 
 @contextmanager
 def _workers(work: _Work, folder: Path) -> Iterator[Ahead]:
-    """What does a method of `work` for numbers of stages, `TOGETHER` at a time, in order, as many at once as there are cores: threads, or of a large study forked processes, which leave answers in `folder`."""
+    """What does a method of `work` for numbers of stages, at most `TOGETHER` at a time, in order, as many at once as there are cores: threads, or of a large study forked processes, which leave answers in `folder`."""
     forked, cores = len(work.stages) >= FORKED and sys.platform == "linux", provenance.cores()
     if forked:
         pool: Executor = ProcessPoolExecutor(cores, mp_context=get_context("fork"), initializer=_fork, initargs=(work, folder, os.getpid()))
@@ -243,9 +244,10 @@ def _workers(work: _Work, folder: Path) -> Iterator[Ahead]:
         pool = ThreadPoolExecutor(cores)
 
     def ahead(method: str, numbers: Sequence[int]) -> Iterator[Any]:
-        waiting = deque[Future[Any]]()
-        for start in range(0, len(numbers), TOGETHER):
-            batch = numbers[start : start + TOGETHER]
+        waiting, parts = deque[Future[Any]](), -(-len(numbers) // TOGETHER)
+        size = -(-len(numbers) // max(1, parts + -parts % cores))  # as many parts for each core
+        for start in range(0, len(numbers), max(1, size)):
+            batch = numbers[start : start + size]
             waiting.append(pool.submit(_in_fork, method, batch) if forked else pool.submit(getattr(work, method), batch))
             if len(waiting) > cores:
                 yield waiting.popleft().result()
@@ -486,12 +488,12 @@ Places = dict[tuple[str, Path], Run]  # a stage and its folder, with the first r
 
 def _places(runs: Sequence[Run], stages: Sequence[str]) -> Places:
     """Each stage folder of the runs once: that of a tuned model has as many runs as it is tested in ways; where nothing is tuned there is none."""
-    found: Places = {}
+    found: dict[tuple[str, ...], tuple[str, Run]] = {}
     for run in runs:
         for stage in stages:
             if stage != "finetune" or run.method != "none":
-                found.setdefault((stage, records.stage_folder(run, stage)), run)
-    return found
+                found.setdefault((stage, run.id, *([run.test_id] if stage == "evaluate" else [run.probe_id] if stage == "probe" else [])), (stage, run))
+    return {(stage, records.stage_folder(run, stage)): run for stage, run in found.values()}
 
 
 def _unfit(places: Places) -> dict[Path, tuple[Path, dict[str, Any]]]:

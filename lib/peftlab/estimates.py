@@ -854,69 +854,69 @@ def hallucination(predictions: Predictions) -> pd.DataFrame:
     quantisation (None where yes is always said); each has its own row, which models on it are compared with. Of several seeds the answers are averaged by question, and
     precision, recall, F1 and yes rate are the means of those of each seed, None where one has none. Raises ValueError where a model's rows mix levels of another axis.
     """
-    whole, rows, always = _rows(predictions), [], {}
-    for more, _ in _probes(predictions):  # refuses what is no one comparison
-        right = _is(whole, stage="probe", tested_on=yes_no(whole), train_pictures="true", quantisation=more.get("quantisation", "none"))
-        rows += _models(whole[[name for name in (*CELL, "seed", *QUESTION, *answers.JUDGED) if name in whole]][right], more)
+    once, rows, always = _once(predictions), [], {}
+    whole = once.rows
+    for more, found in _probes(once):  # refuses what is no one comparison
+        right = _probed(once, more)
+        rows += _models(once, right, found, more)
         places = np.flatnonzero(right)
         bases, runs = (whole[name].iloc[places].to_numpy() for name in ("model", "run"))
         for model in pd.unique(bases):
             mine, chosen = bases == model, np.zeros(len(whole), dtype=bool)
             chosen[places[mine & (runs == runs[mine.argmax()])]] = True
-            always.setdefault(model, _always(_plain(whole, chosen, (*CELL, "run", "seed", *QUESTION, *answers.JUDGED)), model=model, **dict.fromkeys(more)))
+            always.setdefault(model, _always(_plain(whole, chosen, list(whole.columns)), more) | dict.fromkeys(more))
     rows += always.values()
     return pd.DataFrame(rows).pipe(style.ordered, PROBED) if rows else pd.DataFrame()
 
 
-def _models(probe: pd.DataFrame, more: dict[str, str]) -> list[dict[str, Any]]:
-    """A row for each model that was probed on bases of one precision and quantisation."""
-    rows: list[dict[str, Any]] = []
-    bare = {model: _by_question(_affirmed(part[part["dataset"] == part["dataset"].iloc[0]])) for model, part in probe[probe["method"] == "none"].groupby("model", sort=False, observed=True)}
-    for (model, method, connector, dataset), mine in probe.groupby(list(CELL), sort=False, observed=True):
-        names = {"model": model, "method": method, "connector": connector, "dataset": None if method == "none" else dataset, **more}
-        row = _probed(mine, bare.get(model) if method != "none" else None, **names)
-        rows += [] if method == "none" and row in rows else [row]
+def _probed(once: Averaged, more: dict[str, str]) -> np.ndarray:
+    """Which rows are answers to the study's questions of yes or no, of bases of one quantisation."""
+    return once.counted & _is(once.rows, stage="probe", tested_on=yes_no(once), train_pictures="true", quantisation=more.get("quantisation", "none"))
+
+
+def _models(once: Averaged, right: np.ndarray, found: Cells, more: dict[str, str]) -> list[dict[str, Any]]:
+    """A row for each model that was probed on bases of one quantisation: its cell of `found`, and what it affirms, alone and beside its base; `right` are the rows of all."""
+    whole, places, (numbers, own) = once.rows, np.flatnonzero(right), once.questions
+    asked, there = np.unique(numbers[places]), np.zeros(len(own), dtype=bool)
+    there[asked] = metrics.right_to_affirm(own.iloc[asked])
+    yes, true = (whole["parsed"] == "yes").to_numpy(), there[numbers]
+    absent = Averaged(whole.assign(value=100.0 * yes), of=right & ~true, questions=once.questions).cells("probe", quantisation=more.get("quantisation", "none"))
+    bare: dict[str, pd.DataFrame] = {}
+    for model, *_ in (key for key in absent if key[1] == "none"):
+        bare.setdefault(model, next(cell for key, cell in absent.items() if key[:2] == (model, "none")))
+    rows = []
+    for key, each in _by_seed(whole, places):
+        read = np.concatenate(each)
+        read = read[~true[read] & (whole["outcome"].iloc[read] != "unparsed").to_numpy()]
+        names = _named(key) | ({"dataset": None} if key[1] == "none" else {}) | more
+        row = {**names, **_score(found[key]), **{name: _of_seeds(values) for name, values in metrics.shares_of_yes(yes, true, each).items()}}
+        row |= {"affirmed_read": float((100.0 * yes[read]).mean()) if len(read) else None, "absent_read": len(read)}
+        share = _within(_row(_mean(absent[key])), 100.0)
+        row |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
+        row |= _against(stats.paired(absent[key], bare[key[0]]) if key[1] != "none" and key[0] in bare else None)
+        rows += [] if key[1] == "none" and row in rows else [row]
     return rows
 
 
-def _always(probe: pd.DataFrame, **names: Any) -> dict[str, Any]:
+def _by_seed(rows: pd.DataFrame, places: np.ndarray) -> Iterator[tuple[tuple[str, str, str, str], list[np.ndarray]]]:
+    """Of the rows at `places` those of each cell, apart by seed."""
+    (cell, first), (seed, _) = _grouped(rows, CELL, places), _grouped(rows, ["seed"], places)
+    order = np.lexsort((seed, cell))
+    ends = np.flatnonzero(np.diff(cell[order])) + 1
+    for key, mine in zip(rows[list(CELL)].iloc[places[first]].astype(object).itertuples(index=False, name=None), np.split(order, ends), strict=True):
+        yield key, np.split(places[mine], np.flatnonzero(np.diff(seed[mine])) + 1)
+
+
+def _always(rows: pd.DataFrame, more: dict[str, str]) -> dict[str, Any]:
     """The row of always saying yes to the questions of a run."""
-    judged = metrics.judge(probe.drop(columns=["outcome"]).assign(response="yes"), "yes_no")
+    once = Averaged(metrics.judge(rows.drop(columns=["outcome"]).assign(response="yes"), "yes_no"))
+    [row] = _models(once, once.counted, once.cells("probe", quantisation=more.get("quantisation", "none")), more)
     by_design = dict.fromkeys(("low", "high", "affirmed_low", "affirmed_high"))
-    return {**_probed(judged, None, method=None, connector=None, dataset=None, **names), **by_design}
-
-
-def _probed(judged: pd.DataFrame, bare: pd.DataFrame | None, **names: Any) -> dict[str, Any]:
-    """The row of one model's probe; `bare` is what the base affirms of absent things, where it is compared with it."""
-    seed = pd.factorize(judged["seed"])[0]
-    each = metrics.shares_of_yes(judged, [np.flatnonzero(seed == one) for one in range(seed.max() + 1)])
-    more = {name: _of_seeds(values) for name, values in each.items()}
-    denied = _affirmed(judged)
-    absent, read = _by_question(denied), denied["value"][(denied["outcome"] != "unparsed").to_numpy()]
-    share = _within(_row(_mean(absent)), 100.0)
-    more |= {"affirmed_read": float(read.mean()) if len(read) else None, "absent_read": len(read)}
-    more |= {"affirmed": share["mean"], "affirmed_low": share["low"], "affirmed_high": share["high"], "absent": share["n"]}
-    return {**names, **_score(_by_question(judged)), **more, **_against(None if bare is None else stats.paired(absent, bare))}
+    return row | dict.fromkeys(("method", "connector", "dataset")) | by_design | _against(None)
 
 
 def _of_seeds(values: Sequence[float | None]) -> float | None:
     return None if None in values else values[0] if len(values) == 1 else float(np.mean(values))
-
-
-def _by_question(judged: pd.DataFrame) -> pd.DataFrame:
-    """Judged answers of one model, a row per question: ``value`` and ``unparsed`` averaged over its seeds, which are counted and stand apart as well."""
-    question, seed = (pd.factorize(judged[name])[0] for name in ("example_id", "seed"))
-    first, asked = np.unique(question, return_index=True)[1], np.bincount(question)  # numbered as they first occur
-    earned, unparsed = judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
-    means = {name: np.bincount(question, values) / asked for name, values in (("value", earned), ("unparsed", unparsed))}
-    found = judged.iloc[first].assign(**means, seeds=judged["seed"].nunique())
-    return _with_alone(found, earned, question, seed, judged["seed"].unique(), np.arange(len(first))) if seed.max(initial=0) else found
-
-
-def _affirmed(judged: pd.DataFrame) -> pd.DataFrame:
-    """The questions about absent things, worth 100 where they got a yes."""
-    absent = judged[~metrics.right_to_affirm(judged)]
-    return absent.assign(value=100.0 * (absent["parsed"] == "yes").to_numpy())
 
 
 def by_kind(predictions: Predictions) -> pd.DataFrame:

@@ -176,12 +176,12 @@ def read_json(file: Path) -> Any:
     return json.loads(file.read_bytes())
 
 
-def digests(dataset: str, *, read: Callable[[Path], Any] = read_json) -> dict[str, str]:
+def digests(dataset: str) -> dict[str, str]:
     """The digest of each prepared split; raises FileNotFoundError saying how to prepare the data set."""
     file = paths.prepared() / dataset / "digests.json"
     if not file.exists():
         raise FileNotFoundError(f"{dataset} is not prepared: run notebooks/01_prepare_data.ipynb with dataset = {dataset!r}")
-    return read(file)
+    return read_json(file)
 
 
 def read_revisions(dataset: str) -> dict[str, str | None]:
@@ -397,22 +397,27 @@ def _axes_of(stage: str) -> frozenset[str]:
     return frozenset(f.name for f in fields(Run) if f.metadata["stage"] in {"finetune", stage})
 
 
-def inputs(run: Run, stage: str, *, base: str | None = None, read: Callable[[Path], Any] = read_json) -> dict[str, str | None]:
+def tuned_files(run: str) -> dict[str, str]:
+    """The digest of each file of a tuned model, by the run's id; none where nothing is tuned (yet)."""
+    record = paths.runs() / run / "finetune" / "run.json"
+    return read_json(record)["files"] if record.exists() else {}
+
+
+def inputs(run: Run, stage: str, *, base: str | None = None, prepared: Callable[[str], dict[str, str]] = digests, tuned: Callable[[str], dict[str, str]] = tuned_files) -> dict[str, str | None]:
     """The digests of what a stage reads: its examples, the base (`models.digest` unless given) and the tuned model.
 
-    ``finetune`` is None where nothing is tuned (yet). `read` gives the content of a JSON file: who asks for many stages at once gives one that remembers. Raises FileNotFoundError where the data set is not prepared.
+    ``finetune`` is None where nothing is tuned (yet). Who asks for many stages at once gives a `prepared` and a `tuned` that remember.
+    Raises FileNotFoundError where the data set is not prepared.
     """
     reads = {"finetune": (run.dataset, "train"), "evaluate": (run.tested_on, "test"), "probe": (probed(run), probed_split(run))}
     dataset, split = reads[stage]
-    found: dict[str, str | None] = {"data": digests(dataset, read=read).get(split), "base": base or models.digest(run.model)}
+    found: dict[str, str | None] = {"data": prepared(dataset).get(split), "base": base or models.digest(run.model)}
     if stage == "finetune" and run.replay:
-        found["replay"] = " ".join(digests(name, read=read)["train"] for name in replayed(run))
+        found["replay"] = " ".join(prepared(name)["train"] for name in replayed(run))
     if stage != "finetune":
-        record = stage_folder(run, "finetune") / "run.json"
-        files = read(record)["files"] if record.exists() else {}
-        found["finetune"] = files.get(run.probed if stage == "probe" else adapter_file())  # not the log: its seconds differ each time
+        found["finetune"] = tuned(run.id).get(run.probed if stage == "probe" else adapter_file())  # not the log: its seconds differ each time
     if stage == "probe":
-        found["names"] = digests(dataset, read=read).get("base")  # what is popular is counted there
+        found["names"] = prepared(dataset).get("base")  # what is popular is counted there
     return found
 
 

@@ -288,14 +288,17 @@ OF_YES: dict[str, Shares] = {  # of which answers say yes, and to which question
 }
 
 
-def shares_of_yes(judged: pd.DataFrame, each: Sequence[np.ndarray], names: Iterable[str] = tuple(OF_YES)) -> dict[str, list[float | None]]:
-    """Precision, recall, F1 and yes rate, or those of `names`, of each of several groups of answers to questions of yes or no, by the places of their rows."""
-    said, true = (judged["parsed"] == "yes").to_numpy(), right_to_affirm(judged)
+def shares_of_yes(said: np.ndarray, true: np.ndarray, each: Sequence[np.ndarray], names: Iterable[str] = tuple(OF_YES)) -> dict[str, list[float | None]]:
+    """Precision, recall, F1 and yes rate, or those of `names`, of each of several groups of answers, by their places: which answers say yes, and to which of the questions it is right."""
     return {name: [OF_YES[name](said[rows], true[rows]) for rows in each] for name in names}
 
 
+def _said_and_true(judged: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return (judged["parsed"] == "yes").to_numpy(), right_to_affirm(judged)
+
+
 def _of_yes(name: str) -> Callable[[pd.DataFrame], float | None]:
-    return lambda judged: shares_of_yes(judged, [np.arange(len(judged))], [name])[name][0]
+    return lambda judged: shares_of_yes(*_said_and_true(judged), [np.arange(len(judged))], [name])[name][0]
 
 
 OBJECTS: dict[str, Any] = {"naming": True, "needs": "objects", "reads": _named}
@@ -424,7 +427,7 @@ def scores(judged: pd.DataFrame, each: Sequence[np.ndarray]) -> list[dict[str, f
     how, values, unparsed = metric(judged["metric"].iloc[0]), judged["value"].to_numpy(), (judged["outcome"] == "unparsed").to_numpy()
     kept = judged[[name for name in ("parsed", "outcome", "value", "answers", "objects") if name in judged]].astype({"outcome": object})
     if how.name in OF_YES:
-        value: Iterable[float | None] = shares_of_yes(judged, each, [how.name])[how.name]
+        value: Iterable[float | None] = shares_of_yes(*_said_and_true(judged), each, [how.name])[how.name]
     else:
         value = (float(values[rows].mean()) if how.score is _accuracy else how.score(kept.iloc[rows].reset_index(drop=True)) for rows in each)  # a frame for each takes longer
     return [{"value": one, "n": len(rows), "unparsed": int(unparsed[rows].sum())} for one, rows in zip(value, each, strict=True)]
