@@ -882,8 +882,8 @@ def _models(once: Averaged, right: np.ndarray, found: Cells, more: dict[str, str
     yes, true = (whole["parsed"] == "yes").to_numpy(), there[numbers]
     absent = Averaged(whole.assign(value=100.0 * yes), of=right & ~true, questions=once.questions).cells("probe", quantisation=more.get("quantisation", "none"))
     bare: dict[str, pd.DataFrame] = {}
-    for model, *_ in (key for key in absent if key[1] == "none"):
-        bare.setdefault(model, next(cell for key, cell in absent.items() if key[:2] == (model, "none")))
+    for model, cell in ((key[0], cell) for key, cell in absent.items() if key[1] == "none"):
+        bare.setdefault(model, cell)
     rows = []
     for key, each in _by_seed(whole, places):
         read = np.concatenate(each)

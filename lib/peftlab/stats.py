@@ -123,9 +123,9 @@ def steadier(others: Deviation, one: Deviation) -> float:
 class Ways:
     """The clusters of each value in one or several ways, and those of the ways' intersections, numbered once for all that is estimated from these values."""
 
-    def __init__(self, *clusters: Iterable[Hashable]) -> None:
-        """Each of `clusters` names a cluster per value; ValueError where lengths differ or a value has none."""
-        codes = [_codes(c) for c in clusters]
+    def __init__(self, clusters: Iterable[Hashable], *more: Iterable[Hashable]) -> None:
+        """`clusters`, and each of `more`, name a cluster per value; ValueError where lengths differ or a value has none."""
+        codes = [_codes(c) for c in (clusters, *more)]
         if len({len(w) for w in codes}) > 1 or any((w < 0).any() for w in codes):
             raise ValueError(f"clusters of length {', '.join(str(len(w)) for w in codes)}: one of each for every value, none missing")
         self.values, self.fewest = len(codes[0]), min(int(w.max(initial=-1)) + 1 for w in codes)
