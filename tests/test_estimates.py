@@ -163,6 +163,24 @@ def test_the_averages_of_baselines_are_over_the_sets_that_those_of_models_are_ov
     assert set(estimates.baseline_averages(captioned, guesses=guesses)["datasets"]) == {1}, "no average holds CIDEr"
 
 
+def test_what_a_probe_affirms_is_compared_with_its_own_base(two_bases: pd.DataFrame) -> None:
+    """By hand, whatever the order of rows: some answers cannot be read, and the second base affirms everything."""
+    rows = two_bases[(two_bases["stage"] == "probe") & (two_bases["train_pictures"] == "true")].sample(frac=1, random_state=0).reset_index(drop=True)
+    silent = (rows.index % 7 == 0) & (rows["method"] != "none")
+    said = rows["parsed"].astype(object).mask((rows["method"] == "none") & (rows["model"] == "pocket-resampler"), "yes").mask(silent, None)
+    rows = rows.assign(parsed=said, outcome=rows["outcome"].astype(object).mask(silent, "unparsed"))
+    frame = estimates.hallucination(rows).query("method.notna()")
+    absent = rows[rows["answers"].str[0] == "no"].assign(yes=lambda f: 100.0 * (f["parsed"] == "yes"))
+    bare = absent[absent["method"] == "none"].groupby("model")["yes"].mean()
+    assert bare["pocket-resampler"] == 100 > bare["pocket-mlp"] > 0 and len(frame) == 2 * 23
+    for row in frame.to_dict("records"):
+        tuned = row["method"] != "none"
+        mine = absent[(absent["model"] == row["model"]) & (absent["method"] == row["method"]) & (absent["connector"] == row["connector"]) & ((absent["dataset"] == row["dataset"]) | (not tuned))]
+        read = mine[mine["outcome"] != "unparsed"]
+        assert row["affirmed"] == pytest.approx(mine["yes"].mean()) and row["affirmed_read"] == pytest.approx(read["yes"].mean())
+        assert not tuned or (row["absent_read"] == len(read) < len(mine) and row["difference"] == pytest.approx(row["affirmed"] - bare[row["model"]]))
+
+
 def test_hallucination_has_the_base_once_and_always_yes(answers: pd.DataFrame) -> None:
     frame = estimates.hallucination(answers)
     assert (frame["method"] == "none").sum() == 1

@@ -182,6 +182,14 @@ def test_a_difference_is_paired_by_seed_where_the_seeds_are_the_same() -> None:
     assert widths[1] == pytest.approx(scipy.stats.t.ppf(0.975, 4) * means.std() * np.sqrt(2 / 3)), "each side varies for itself"
 
 
+def test_a_difference_is_paired_by_seed_within_each_stratum_whatever_the_order_of_rows() -> None:
+    parts = [rerun(s, seeds=3, spread=20).assign(set=name, example_id=lambda f, name=name: name + f["example_id"].astype(str)) for s, name in ((1, "a"), (2, "b"))]
+    a = pd.concat(parts, ignore_index=True)
+    more = a.assign(**{name: a[name] + 1 for name in ("value", *stats.alone(a))})
+    found = stats.paired(more, a.sample(frac=1, random_state=0), strata="set")
+    assert (found.mean, found.low, found.high) == pytest.approx((1, 1, 1)), "what a seed gives to a set is another's nothing"
+
+
 def test_a_deviation_and_its_interval_are_scipys() -> None:
     lists = [[10.0, 12.0, 17.0], [100.0, 101.0, 99.0], [5.0]]
     found = stats.deviation(lists)
