@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -77,6 +77,12 @@ def aggregate(notebooks: Sequence[str | Path], study: str, *, each: int = 0) -> 
         begun = [pool.submit(perform, notebook, copy) for notebook, copy in zip(notebooks, copies, strict=True)]
         try:
             for one, copy in zip(begun, copies, strict=True):
+                while not one.done():
+                    running = [other for other in begun if not other.done()]
+                    for other in begun:
+                        if other not in running:
+                            other.result()  # raises what one after it failed with
+                    wait(running, return_when=FIRST_COMPLETED)
                 one.result()
                 yield copy
         except BaseException:
