@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import typst
+from PIL import Image
 
 from peftlab import __main__, answers, blocks, collected, execute, findings, grid, kernels, models, paths, report, style, tables
 from peftlab.blocks import Figure, Gallery, Heading, Listing, Paragraph, Tabular, plain
@@ -262,6 +263,24 @@ def test_a_table_too_wide_for_the_page_is_turned_and_nothing_is_cut(columns: int
     assert told.count("+12.3") == columns * rows and "After." in told
     assert all(top >= 0 and bottom <= height for _, height, words in heights for top, bottom in words), "a word is below the page"
     assert (len(pages) > 3) == (rows > 5), "a long one goes on over the page"
+
+
+@pytest.mark.parametrize(("answers", "over"), [(5, 1), (25, 2), (60, 3)])
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext reads the PDF back")
+def test_answers_of_many_models_go_on_over_the_page_before_their_caption(answers: int, over: int, tmp_path: Path) -> None:
+    """Cards are whole where a page holds them, after a text that leaves them no room; longer ones go on, and nothing is printed over."""
+    said = tuple((f"Pocket (MLP): model {i}", f"answer {i} with more words than a line of the card holds", "wrong") for i in range(answers))
+    cards = tuple(blocks.Card(Image.new("RGB", (64, 64)), "Scenes", f"Question {i}?", "yes", said) for i in range(4))
+    content = [blocks.Paragraph((blocks.Span("Words. " * 1200),)), blocks.Gallery("answers", 1, (blocks.Span("The caption."),), cards, 4)]
+    (tmp_path / "a.pdf").write_bytes(report._pdf("Title", "Subtitle", "line", content))
+    told = subprocess.run(["pdftotext", "-bbox", tmp_path / "a.pdf", "-"], capture_output=True, text=True, check=True).stdout
+    pages = [re.findall(r'yMin="([\d.-]+)" xMax="[\d.-]+" yMax="([\d.-]+)">([^<]*)<', page) for page in told.split("<page ")[1:]]
+    lowest = [max(float(bottom) for _, bottom, _ in words[:-1]) for words in pages]  # the last word is the page's number
+    assert sum(word == "answer" for words in pages for *_, word in words) == 4 * answers
+    assert all(bottom < 842 - 72 for bottom in lowest), "a word is in the lower margin"
+    assert sum(any(word == "answer" for *_, word in words) for words in pages) == over
+    [caption] = [float(top) for words in pages for top, _, word in words if word == "caption."]
+    assert all(float(bottom) <= caption for _, bottom, word in pages[-1] if word == "holds")
 
 
 def test_a_table_that_no_page_holds_loses_no_report() -> None:
