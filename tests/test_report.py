@@ -265,13 +265,13 @@ def test_a_table_too_wide_for_the_page_is_turned_and_nothing_is_cut(columns: int
     assert (len(pages) > 3) == (rows > 5), "a long one goes on over the page"
 
 
-@pytest.mark.parametrize(("answers", "over"), [(5, 1), (25, 2), (60, 3)])
+@pytest.mark.parametrize(("answers", "over"), [(5, 1), (12, 1), (25, 2), (60, 4)])
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext reads the PDF back")
 def test_answers_of_many_models_go_on_over_the_page_before_their_caption(answers: int, over: int, tmp_path: Path) -> None:
     """Cards are whole where a page holds them, after a text that leaves them no room; longer ones go on, and nothing is printed over."""
     said = tuple((f"Pocket (MLP): model {i}", f"answer {i} with more words than a line of the card holds", "wrong") for i in range(answers))
     cards = tuple(blocks.Card(Image.new("RGB", (64, 64)), "Scenes", f"Question {i}?", "yes", said) for i in range(4))
-    content = [blocks.Paragraph((blocks.Span("Words. " * 1200),)), blocks.Gallery("answers", 1, (blocks.Span("The caption."),), cards, 4)]
+    content = [blocks.Paragraph((blocks.Span("Words. " * 1000),)), blocks.Gallery("answers", 1, (blocks.Span("The caption."),), cards, 4)]
     (tmp_path / "a.pdf").write_bytes(report._pdf("Title", "Subtitle", "line", content))
     told = subprocess.run(["pdftotext", "-bbox", tmp_path / "a.pdf", "-"], capture_output=True, text=True, check=True).stdout
     pages = [re.findall(r'yMin="([\d.-]+)" xMax="[\d.-]+" yMax="([\d.-]+)">([^<]*)<', page) for page in told.split("<page ")[1:]]
