@@ -201,7 +201,7 @@ class Gallery:
             (folder / (name := f"{self.key}-{i}.{kind}")).write_bytes(data)
             said = "".join(f"({literal(MARKS.get(o, o))}, {literal(w)}, {literal(_short(t) or 'nothing')}, {literal(o)}), " for w, t, o in card.responses)
             cards.append(f"({literal(name)}, {literal(card.alt)}, {literal(card.place)}, {literal(card.question)}, {literal(card.answer)}, ({said}))")
-        return f"#captioned({literal('Figure')}, {self.number}, {literal(self.key)}, {_typst(self.spans)}, gallery(({', '.join(cards)},)), long: true)"
+        return f"#gallery({self.number}, {literal(self.key)}, {_typst(self.spans)}, ({', '.join(cards)},))"
 
 
 def _short(text: str, most: int = 60) -> str:
