@@ -41,7 +41,7 @@ def _axes() -> dict[str, pa.DataType]:
 
 ABOUT = {"run": pa.string(), "stage": pa.string(), **_axes(), "tested_on": pa.string(), **ORIGIN}
 SCHEMA = pa.schema({**GIVEN, **JUDGED, **ABOUT})
-KNOWN = frozenset((*SCHEMA.names, PLACE))
+FIELDS = {part.name: part for part in (*SCHEMA, pa.field(PLACE, pa.int32()))}
 
 
 def encoding(schema: pa.Schema) -> dict[str, Any]:
@@ -67,8 +67,8 @@ class Writer:
         Raises ValueError on a column that the table does not have.
         """
         names = (*judged.column_names, *about, *(asked.column_names if asked is not None else ()))
-        if not KNOWN.issuperset(names):
-            strange = next(name for name in names if name not in KNOWN)
+        if not FIELDS.keys() >= set(names):
+            strange = next(name for name in names if name not in FIELDS)
             raise ValueError(f"answers with a column {strange!r}: the table of answers has {', '.join(SCHEMA.names)} (lib/peftlab/answers.py)")
         if asked is None:
             asked = judged.select([name for name in judged.column_names if name in GIVEN and name not in SAID])
@@ -127,9 +127,8 @@ def _spread(levels: Sequence[Any], kind: pa.DataType, places: pa.Array) -> pa.Ar
 
 def _numbered(asked: Sequence[pa.Table], sizes: Sequence[int], places: np.ndarray) -> tuple[pa.Table, pa.Array]:
     """The questions of many stages, those of a table that several have once and none that has no answer, and the row there of each answer; `places` are the rows in each stage's own table."""
-    tables = {id(table): table for table in asked}
-    starts = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]), strict=False))
-    questions, number = together(list(tables.values())), places + np.repeat([starts[id(table)] for table in asked], sizes)
+    questions, starts = laid_out(asked)
+    number = places + np.repeat([starts[id(table)] for table in asked], sizes)
     used = np.flatnonzero(np.bincount(number, minlength=len(questions)))
     if len(used) < len(questions):
         questions, number = questions.take(pa.array(used)), np.searchsorted(used, number)
@@ -139,7 +138,14 @@ def _numbered(asked: Sequence[pa.Table], sizes: Sequence[int], places: np.ndarra
 def together(tables: Sequence[pa.Table]) -> pa.Table:
     """Answers or questions one after another, with the types that their columns have in the table of answers; a column that not all have is empty elsewhere."""
     rows = pa.concat_tables(tables, promote_options="permissive")
-    return rows.cast(pa.schema([pa.field(PLACE, pa.int32()) if name == PLACE else SCHEMA.field(name) for name in rows.column_names])).combine_chunks()
+    return rows.cast(pa.schema([FIELDS[name] for name in rows.column_names])).combine_chunks()
+
+
+def laid_out(tables: Sequence[pa.Table]) -> tuple[pa.Table, dict[int, int]]:
+    """The different ones of these tables `together`, and the first row of each there, by its id."""
+    different = {id(table): table for table in tables}
+    starts = np.cumsum([0, *map(len, different.values())]).tolist()
+    return together(list(different.values())), dict(zip(different, starts[:-1], strict=True))
 
 
 @contextmanager

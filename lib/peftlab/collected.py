@@ -218,11 +218,10 @@ class _Work:
             given.append(one := _Given(asked, said, dataset, names(stage, dataset, (*asked.filled, *_said(self.scorer, asked, said)))))
             self.note(number, one)
         found = _assessed(self.scorer, given, self.whole, self.vocabularies)
-        tables, questions = {id(one.rows): one.rows for one in found}, {one.asked: None for one in given}
-        starts = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]).tolist(), strict=False))
-        numbered = {asked: number for number, asked in enumerate(questions)}
+        rows, starts = answers.laid_out([one.rows for one in found])
+        numbered = {asked: number for number, asked in enumerate(known.values())}
         stages = [(starts[id(one.rows)] + one.start, one.end - one.start, numbered[of.asked], of.tested_on, of.names, one.scores) for of, one in zip(given, found, strict=True)]
-        return _Judged(answers.together(list(tables.values())), [asked.rows for asked in questions], stages)
+        return _Judged(rows, [asked.rows for asked in known.values()], stages)
 
     def note(self, number: int, one: _Given | _One) -> None:
         """Keep what the metrics of a stage need beside its answers: all questions of its data set, the names of all that its pictures can hold."""

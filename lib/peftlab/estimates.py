@@ -178,9 +178,9 @@ def _with_alone(frame: pd.DataFrame, value: np.ndarray, question: np.ndarray, se
 
     These columns are one array, of which those of a cell are a part, and the columns' names are objects, which are read faster than a column of texts.
     """
-    columns, earned = list(names), np.full((len(order), seed.max() + 1), np.nan)
+    earned = np.full((len(order), seed.max() + 1), np.nan)
     earned[question, seed] = value
-    alone = pd.DataFrame(earned[order], columns=[f"{stats.RERUN}{name}" for name in columns], index=frame.index)
+    alone = pd.DataFrame(earned[order], columns=[f"{stats.RERUN}{name}" for name in names], index=frame.index)
     found = pd.concat([frame, alone], axis=1)
     return found.set_axis(found.columns.astype(object), axis=1)
 
@@ -807,10 +807,9 @@ def text_forgetting(texts: pd.DataFrame) -> pd.DataFrame:
     _refuse_mixed(rows, cell, first, [" / ".join(map(str, key)) for key in rows[ARM].iloc[first].itertuples(index=False)])
     rows = rows.assign(dataset=rows["dataset"].where(rows["method"] != "none"))  # the base is tuned on none
     each = rows.groupby([*ARM, "passage"], sort=False, dropna=False)[["nats", "tokens"]].mean().reset_index("passage")  # over seeds, and over stages that measured the same model
-    bare = {key[:3]: part for key, part in each.groupby(ARM, sort=False, dropna=False) if key[3] == "none"}
-    found = []
-    for key, part in each.groupby(ARM, sort=False, dropna=False):
-        mine = part.sort_values("passage")
+    parts = [(key, part.sort_values("passage")) for key, part in each.groupby(ARM, sort=False, dropna=False)]
+    bare, found = {key[:3]: part for key, part in parts if key[3] == "none"}, []
+    for key, mine in parts:
         nats, tokens, ways = mine["nats"].to_numpy(), mine["tokens"].to_numpy(), stats.Ways(mine["passage"])
         rate = nats.sum() / tokens.sum()
         level = stats.linear(rate, (nats - rate * tokens) / tokens.sum(), ways)

@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -75,16 +75,14 @@ def aggregate(notebooks: Sequence[str | Path], study: str, *, each: int = 0) -> 
     fit = provenance.memory().free // each if each else len(copies)
     with ThreadPoolExecutor(max(1, min(provenance.cores(), fit))) as pool:
         begun = [pool.submit(perform, notebook, copy) for notebook, copy in zip(notebooks, copies, strict=True)]
+        waiting = deque(zip(begun, copies, strict=True))
         try:
-            for one, copy in zip(begun, copies, strict=True):
-                while not one.done():
-                    running = [other for other in begun if not other.done()]
-                    for other in begun:
-                        if other not in running:
-                            other.result()  # raises what one after it failed with
-                    wait(running, return_when=FIRST_COMPLETED)
-                one.result()
-                yield copy
+            for ended in as_completed(begun):
+                ended.result()  # raises what it failed with, though one before it still runs
+                while waiting and waiting[0][0].done():
+                    one, copy = waiting.popleft()
+                    one.result()
+                    yield copy
         except BaseException:
             failed.set()
             kernels.shut_down()

@@ -40,13 +40,13 @@ def alone(frame: pd.DataFrame) -> list[str]:
 
 def by_seed(frame: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     """The seeds of a frame's columns `RERUN`, and what each earned alone, an array (seeds, rows)."""
-    there = [(place, name) for place, name in enumerate(frame.columns) if name.startswith(RERUN)]
-    if not there:
+    columns = alone(frame)
+    if not columns:
         return [], np.empty((0, len(frame)))
-    (first, _), (last, _) = there[0], there[-1]
-    side_by_side = last - first == len(there) - 1  # as they are made: taken as one, which is quicker
-    values = frame.iloc[:, first : last + 1] if side_by_side else frame[[name for _, name in there]]
-    return [name.removeprefix(RERUN) for _, name in there], values.to_numpy(dtype=float).T
+    first, last = (frame.columns.get_loc(columns[end]) for end in (0, -1))
+    side_by_side = last - first == len(columns) - 1  # as they are made: taken as one, which is quicker
+    values = frame.iloc[:, first : last + 1] if side_by_side else frame[columns]
+    return [name.removeprefix(RERUN) for name in columns], values.to_numpy(dtype=float).T
 
 
 def reruns(frame: pd.DataFrame, strata: str | None = None) -> list[Reruns]:
@@ -129,7 +129,7 @@ class Ways:
         if len({len(w) for w in codes}) > 1 or any((w < 0).any() for w in codes):
             raise ValueError(f"clusters of length {', '.join(str(len(w)) for w in codes)}: one of each for every value, none missing")
         self.values, self.fewest = len(codes[0]), min(int(w.max(initial=-1)) + 1 for w in codes)
-        self.each = [(1, way) for way in codes]
+        self.each = codes
         self.several = [((-1) ** (size + 1), _intersected(subset)) for size in range(2, len(codes) + 1) for subset in combinations(codes, size)]
 
 
@@ -206,8 +206,9 @@ def _bounded(mean: float, share: np.ndarray, ways: Ways, level: float, spread: S
     fewest = ways.fewest
     if fewest < 2:
         return Interval(mean, None, None, len(share), fewest)
-    each, several = ([sign * _variance(share, way) for sign, way in some] for some in (ways.each, ways.several))
-    parts = [(max(sum([*each, *several]), *each), fewest - 1), *((variance, freedom) for variance, freedom in spread if variance > 0)]
+    each = [_variance(share, way) for way in ways.each]
+    total = sum([*each, *(sign * _variance(share, way) for sign, way in ways.several)])
+    parts = [(max(total, *each), fewest - 1), *((variance, freedom) for variance, freedom in spread if variance > 0)]
     whole = sum(variance for variance, _ in parts)
     freedom = fewest - 1 if len(parts) == 1 else whole**2 / sum(variance**2 / freedom for variance, freedom in parts)
     half = _quantile(level, freedom) * sqrt(whole)
