@@ -20,7 +20,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.pairs import Pair, in_turn
+from bench.pairs import Pair
 from peftlab import loading, provenance
 
 CUDA = bool(provenance.gpus())
@@ -34,28 +34,21 @@ FIRST, LATER = "ours, a first run", "ours, a later run"  # on the same pictures
 
 def measure() -> list[Pair]:
     """Samples a second of LoRA on the pocket base: ours, as a first run on these pictures and as a later one, and each peer that is installed."""
+    peers = dict(PEERS)
+    if find_spec("trl") is None:
+        print("bench: trl is not installed (pip install trl==1.16.0), so it is left out")
+        del peers["trl"]
+    found: dict[str, list[dict[str, float]]] = {who: [] for who in (FIRST, LATER, *peers)}
+    for number in range(ROUNDS):
+        for who in found if number % 2 == 0 else reversed(found):  # in turn: what else the machine does then hurts all
+            found[who].append(_told(who))
+    rates = {who: [one["rate"] for one in several] for who, several in found.items()}
     pairs = []
-    for peer, what in PEERS.items():
-        if peer == "trl" and find_spec("trl") is None:
-            print("bench: trl is not installed (pip install trl==1.16.0), so it is left out")
-            continue
-        facts: dict[str, dict[str, float]] = {}
-        later: list[float] = []
-
-        def ours() -> float:
-            facts.update({which: _told(which) for which in (FIRST, LATER)})
-            later.append(facts[LATER]["rate"])
-            return facts[FIRST]["rate"]
-
-        def other() -> float:
-            facts[peer] = _told(peer)
-            return facts[peer]["rate"]
-
-        first, others = in_turn(ours, other, rounds=ROUNDS)
-        note = ", ".join(f"{who}: loss {f['loss']:.3f}, {f['memory'] / 1e9:.1f} GB" for who, f in facts.items())
+    for peer, what in peers.items():
+        note = ", ".join(f"{who}: loss {found[who][-1]['loss']:.3f}, {found[who][-1]['memory'] / 1e9:.1f} GB" for who in (FIRST, LATER, peer))
         doing = f"LoRA, {STEPS} steps of {BATCH}, from pictures to the tuned model"
-        pairs.append(Pair(f"{doing}: a first run, which encodes as the peer does", first, others, what, unit="samples/s", note=note))
-        pairs.append(Pair(f"{doing}: a later run, its pictures encoded before", later, others, f"{what}, which encodes in every run", unit="samples/s"))
+        pairs.append(Pair(f"{doing}: a first run, which encodes as the peer does", rates[FIRST], rates[peer], what, unit="samples/s", note=note))
+        pairs.append(Pair(f"{doing}: a later run, its pictures encoded before", rates[LATER], rates[peer], f"{what}, which encodes in every run", unit="samples/s"))
     return pairs
 
 

@@ -88,6 +88,24 @@ def test_every_method_trains_under_the_guards(method: str, precision: str, tmp_p
         assert torch.equal(model(**picture).logits, again.eval()(**picture).logits)
 
 
+def test_logits_are_of_answer_tokens_alone_and_the_loss_is_of_all(loaded: Loaded) -> None:
+    """A sequence of one turn beside one of two, so that answers stand in different columns."""
+    pictures = features.encode(loaded, [e.image for e in TALK])
+    items = training.tokenise(pictures, TALK, turns=2)
+    assert len({len(item.ids) for item in items}) > 1
+    asked, head, device = [], loaded.model.get_output_embeddings(), torch.device("cpu")
+    handle = head.register_forward_hook(lambda _, inputs, logits: asked.append(logits.shape[:-1].numel()))
+    with torch.no_grad():
+        loss = training._loss(loaded.model, items, pictures, device)
+        of_all = {name: value for name, value in pictures.batch([{"input_ids": i.ids} for i in items], [i.image for i in items]).items()}
+        logits = loaded.model(**of_all).logits
+    handle.remove()
+    labels = torch.nn.utils.rnn.pad_sequence([torch.tensor(i.labels) for i in items], batch_first=True, padding_value=training.IGNORE)
+    assert asked[0] == (labels != training.IGNORE).sum() and asked[1] == labels.numel(), "the hook stayed, or was never there"
+    plain = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
 def held(model: torch.nn.Module, loaded: Loaded, run: Run) -> tuple[float, int]:
     """The last loss of a short training, and the most bytes that one forward pass kept for the backward pass."""
     sizes = [0]

@@ -243,8 +243,19 @@ def _loss(model: nn.Module, batch: Sequence[_Item], pictures: features.Features,
     targets = labels[:, keep]
     where = (targets != IGNORE).nonzero(as_tuple=True)  # found before anything is on a GPU, which would have to be waited for
     inputs, told = {name: tensor.to(device) for name, tensor in inputs.items()}, targets[where].to(device)
-    logits = model(**inputs, logits_to_keep=(keep - 1).to(device), use_cache=False).logits  # (batch, len(keep), vocabulary)
-    return F.cross_entropy(logits[tuple(place.to(device) for place in where)].float(), told)
+    with _only(model.get_output_embeddings(), where):
+        logits = model(**inputs, logits_to_keep=(keep - 1).to(device), use_cache=False).logits  # (answer tokens, vocabulary)
+    return F.cross_entropy(logits.float(), told)
+
+
+@contextlib.contextmanager
+def _only(head: nn.Module, where: tuple[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Within, the output head is given these positions alone, (row, column), of what it would be given: answers of a batch seldom stand in the same columns."""
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][tuple(place.to(inputs[0].device) for place in where)],), prepend=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _groups(model: nn.Module, loaded: Loaded, run: Run) -> list[dict[str, Any]]:
