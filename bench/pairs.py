@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 RESULTS = Path(__file__).parent / "results"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,12 @@ class Pair:
         return [self.what, f"{ours:.3g} {self.unit}", f"{peer:.3g} {self.unit}", self.against, f"{ratio:.2f} [{self.ratios[0]:.2f}, {self.ratios[-1]:.2f}]", self.note]
 
 
-def in_turn(ours: Callable[[], float], peer: Callable[[], float], *, rounds: int) -> tuple[list[float], list[float]]:
-    """What the two measure, `rounds` times, each first in every second round: what else the machine does then hurts both."""
-    found: tuple[list[float], list[float]] = ([], [])
+def in_turn(*measures: Callable[[], T], rounds: int) -> list[list[T]]:
+    """What each measures, `rounds` times, in every second round the last of them first: what else the machine does then hurts all."""
+    found: list[list[T]] = [[] for _ in measures]
     for number in range(rounds):
-        order = ((0, ours), (1, peer)) if number % 2 == 0 else ((1, peer), (0, ours))
-        for place, measure in order:
-            found[place].append(measure())
+        for measured, measure in list(zip(found, measures, strict=True))[:: 1 if number % 2 == 0 else -1]:
+            measured.append(measure())
     return found
 
 
@@ -53,11 +54,11 @@ def keep(name: str, pairs: list[Pair], stamp: dict[str, object]) -> Path:
 
 
 def kept() -> list[tuple[str, Pair]]:
-    """All that was measured last, by bench and the GPU it used, or bf16 where a processor multiplied in it."""
+    """All that was measured last, by bench and the GPU it used, or what a processor multiplied in and which that was."""
     found = []
     for file in sorted(RESULTS.glob("*.json")):
         content = json.loads(file.read_text())
         used = content.get("device", "cpu")
-        on = used if used != "cpu" else content.get("products", "")
+        on = used if used != "cpu" else f"{content['products']}, {content['processor']}" if "products" in content else ""
         found += [(f"{content['bench']}, {on}" if on else content["bench"], Pair(**pair)) for pair in content["pairs"]]
     return found

@@ -20,7 +20,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.pairs import Pair
+from bench.pairs import Pair, in_turn
 from peftlab import loading, provenance
 
 CUDA = bool(provenance.gpus())
@@ -38,10 +38,8 @@ def measure() -> list[Pair]:
     if find_spec("trl") is None:
         print("bench: trl is not installed (pip install trl==1.16.0), so it is left out")
         del peers["trl"]
-    found: dict[str, list[dict[str, float]]] = {who: [] for who in (FIRST, LATER, *peers)}
-    for number in range(ROUNDS):
-        for who in found if number % 2 == 0 else reversed(found):  # in turn: what else the machine does then hurts all
-            found[who].append(_told(who))
+    all_of_them = (FIRST, LATER, *peers)
+    found = dict(zip(all_of_them, in_turn(*(partial(_told, who) for who in all_of_them), rounds=ROUNDS), strict=True))
     rates = {who: [one["rate"] for one in several] for who, several in found.items()}
     pairs = []
     for peer, what in peers.items():

@@ -97,8 +97,7 @@ def test_logits_are_of_answer_tokens_alone_and_the_loss_is_of_all(loaded: Loaded
     handle = head.register_forward_hook(lambda _, inputs, logits: asked.append(logits.shape[:-1].numel()))
     with torch.no_grad():
         loss = training._loss(loaded.model, items, pictures, device)
-        of_all = {name: value for name, value in pictures.batch([{"input_ids": i.ids} for i in items], [i.image for i in items]).items()}
-        logits = loaded.model(**of_all).logits
+        logits = loaded.model(**pictures.batch([{"input_ids": i.ids} for i in items], [i.image for i in items])).logits
     handle.remove()
     labels = torch.nn.utils.rnn.pad_sequence([torch.tensor(i.labels) for i in items], batch_first=True, padding_value=training.IGNORE)
     assert asked[0] == (labels != training.IGNORE).sum() and asked[1] == labels.numel(), "the hook stayed, or was never there"

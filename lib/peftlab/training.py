@@ -251,7 +251,7 @@ def _loss(model: nn.Module, batch: Sequence[_Item], pictures: features.Features,
 @contextlib.contextmanager
 def _only(head: nn.Module, where: tuple[torch.Tensor, torch.Tensor]) -> Iterator[None]:
     """Within, the output head is given these positions alone, (row, column), of what it would be given: answers of a batch seldom stand in the same columns."""
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][tuple(place.to(inputs[0].device) for place in where)],), prepend=True)
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][tuple(place.to(inputs[0].device) for place in where)],))
     try:
         yield
     finally:
