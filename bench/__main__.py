@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +27,8 @@ def main(names: list[str]) -> int:
         device = provenance.machine()["device"] if name in ON_GPU else "cpu"
         stamp = {"commit": provenance.commit(), "dirty": provenance.dirty(), "packages": provenance.packages(), "processor": provenance.processor(), "cores": provenance.cores(), "device": device}
         if name in ON_GPU:
-            stamp["products"] = loading.products("bf16")
+            kind = loading.products("bf16")
+            stamp["products"] = pairs.AMX if kind == "bf16" and device == "cpu" and torch.cpu.get_capabilities().get("amx_bf16") else kind
         print(f"wrote {pairs.keep(name, found, stamp)}")
     table = Table(title="ours beside what a user would run instead; ratio: how many times better ours is, median [least, most]")
     for column in ("bench", "what", "ours", "peer", "the peer", "ratio", "note"):

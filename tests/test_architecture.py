@@ -181,7 +181,7 @@ def test_every_package_that_is_imported_is_declared_and_locked() -> None:
     for file, allowed in files:
         for name, line in imports(ast.parse(file.read_text()), set(MODULES)):
             first = name.partition(".")[0]
-            if first not in sys.stdlib_module_names and first != "peftlab":
+            if first not in sys.stdlib_module_names and first not in ("peftlab", "bench"):
                 distributions = {_plain(d) for d in of.get(first, [])}
                 assert distributions & allowed, f"{file}:{line} imports {first}, of {distributions or 'no installed package'}, which pyproject.toml does not ask for"
     assert tested <= locked
