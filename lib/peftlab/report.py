@@ -335,7 +335,7 @@ SIMPLE = ". Simple scenes hold one or two things, all of names that the base was
 CONNECTORS = {  # of the pocket models
     "pocket-mlp": "two linear layers turn the encoder's 25 cells into a token each",
     "pocket-resampler": "16 learned queries look at all cells, a token each",
-    "pocket-merger": "neighbouring cells are merged before two linear layers, which leaves 16 tokens",
+    "pocket-merger": "neighbouring cells are merged two by two before two linear layers, which leaves a quarter as many tokens",
 }
 
 
