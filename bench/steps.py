@@ -1,4 +1,4 @@
-"""What a training step costs beside the least it could: forward and backward through the frozen model, and the products alone. On a GPU where there is one."""
+"""What a training step costs beside the least it could: forward and backward through the frozen model as transformers has it, and the products alone. On a GPU where there is one."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench.pairs import Pair, in_turn
-from peftlab import datasets, features, loading, methods, models, training
+from peftlab import datasets, features, lean, loading, methods, models, training
 from peftlab.models import Loaded
 from peftlab.run import Run
 
@@ -86,8 +86,9 @@ def _everywhere(model: nn.Module, batch: list[training._Item], pictures: feature
 
 
 def _through(loaded: Loaded, pictures: features.Features, batches: list[list[training._Item]]) -> Callable[[], float]:
-    """Measures forward and backward of the frozen model: gradients reach the first block's input and nothing trains."""
+    """Measures forward and backward of the frozen model, transformers' own blocks: gradients reach the first block's input and nothing trains."""
     model, device = loaded.model, loaded.model.device
+    lean.plain(model)
     model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.detach().requires_grad_())
 
     def seconds() -> float:
@@ -101,9 +102,10 @@ def _through(loaded: Loaded, pictures: features.Features, batches: list[list[tra
 
 
 def plain_lora(loaded: Loaded, run: Run) -> nn.Module:
-    """peft's LoRA on the linears that ours acts on, at our rank, as its documentation attaches it."""
+    """peft's LoRA on the linears that ours acts on, at our rank, as its documentation attaches it, to transformers' own blocks."""
     from peft import LoraConfig, get_peft_model
 
+    lean.plain(loaded.model)
     size = run.resolved()["size"]
     names = methods.targets(loaded.towers, methods.linears(loaded.towers, run))
     return get_peft_model(loaded.model, LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.05, target_modules=names))

@@ -24,10 +24,10 @@ STOREYS: dict[int, tuple[str, ...]] = {
     4: ("datasets.*", "models.*", "methods.*", "features", "guards", "checkpoints", "probes", "stats", "style", "board", "forecast"),
     3: ("ledger", "dropout", "connectors", "metrics", "questions", "baselines", "tasks", "judge", "collected"),
     2: ("loading", "records", "answers", "grid", "assets", "metrics.*", "rows", "icons", "knowledge", "maps"),
-    1: ("run", "provenance", "pictures", "ways"),
+    1: ("run", "provenance", "pictures", "ways", "lean"),
     0: ("datasets", "models", "methods", "paths"),
 }
-TORCH = ("training", "inference", "models.*", "methods.*", "features", "guards", "checkpoints", "ledger", "dropout", "loading", "connectors", "__main__")  # may import torch and its kin
+TORCH = ("training", "inference", "models.*", "methods.*", "features", "guards", "checkpoints", "ledger", "dropout", "loading", "lean", "connectors", "__main__")  # may import torch and its kin
 KIN = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "efficientnet_lite_pytorch", "gguf", "tokenizers")
 CARDS = ("datasets", "models", "methods")
 

@@ -105,7 +105,7 @@ def dropless(loaded: Loaded, run: Run) -> nn.Module:
 
 
 @pytest.mark.parametrize("method", ["none", "full", "lora", "ia3", "adapter", "adapter_houlsby", "ln_tuning", "last_layers"])
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["grouped", "sdpa"])
 def test_what_is_kept_is_what_autograd_saves(method: str, attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 3 sequences of 40 tokens, to a hundredth."""
     monkeypatch.setattr(loading, "best_attention", lambda: attention)

@@ -161,8 +161,6 @@ class _Attention(torch.autograd.Function):
             ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
             return out
         weights = q.new_empty(batch, heads, tokens, k.shape[-2], dtype=torch.float32)
-        if k.shape[1] < heads:  # keys and values are written out for every head
-            k, v = (t.repeat_interleave(heads // t.shape[1], 1) for t in (k, v))
         to_q, to_k, to_v = ctx.needs_input_grad
         kept = ((k, to_q), (q, to_k), (v, to_q or to_k), (weights, to_q or to_k), (weights.to(q.dtype), to_v))
         ctx.save_for_backward(*(tensor for tensor, needed in kept if needed))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from peftlab import paths
+from peftlab import lean, paths
 from peftlab.models import CONVERTED, RANDOM, Loaded, Towers, card
 
 # Said at every run, and no news: that a faster kernel could be downloaded, that int8 products are cast, that checkpointing, as peft and we
@@ -53,7 +53,7 @@ def load(
     contiguous(model.lm_head)
     if not hasattr(model, "hf_device_map"):
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Loaded(model.eval().requires_grad_(False), made, towers, answer_type)
+    return Loaded(settle(model), made, towers, answer_type)
 
 
 def conversion(name: str) -> Path:
@@ -72,7 +72,7 @@ def converted(name: str) -> Path:
 def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig, towers: Towers) -> Loaded:
     """A frozen model on the meta device: every name and shape, no weights; without a processor."""
     with torch.device("meta"):
-        return Loaded(model_class(config).requires_grad_(False), None, towers)
+        return Loaded(settle(model_class(config)), None, towers)
 
 
 def outline(loaded: Loaded) -> Loaded:
@@ -82,7 +82,14 @@ def outline(loaded: Loaded) -> Loaded:
 
 def best_attention() -> str:
     """On a CPU the backward pass of PyTorch's fused attention costs a third of a step at these lengths; plain products cost a tenth."""
-    return "sdpa" if torch.cuda.is_available() else "eager"
+    return "sdpa" if torch.cuda.is_available() else lean.GROUPED
+
+
+def settle(model: nn.Module) -> nn.Module:
+    """The model in eval mode and frozen, what trains on a CPU at less cost put in its place there (`lean`)."""
+    if best_attention() == lean.GROUPED:
+        lean.lean(model)
+    return model.eval().requires_grad_(False)
 
 
 def products(precision: str) -> str:

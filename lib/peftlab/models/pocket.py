@@ -203,7 +203,7 @@ def ready(loaded: Loaded, *, precision: str, quantisation: str) -> Loaded:
     loading.quantise(model, loaded.towers, quantisation)
     loading.contiguous(model.lm_head)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Loaded(model.to(device).eval().requires_grad_(False), loaded.processor, loaded.towers)
+    return Loaded(loading.settle(model.to(device)), loaded.processor, loaded.towers)
 
 
 def assemble(name: str) -> Loaded:
