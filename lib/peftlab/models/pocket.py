@@ -56,7 +56,7 @@ class Shape:
     rank: int
 
 
-MLP, RESAMPLER, MERGER = Shape("mlp", 5, 5, 14), Shape("resampler", 5, 4, 10), Shape("merger", 8, 4, 14)
+MLP, RESAMPLER, MERGER = Shape("mlp", 5, 5, 14), Shape("resampler", 5, 4, 10), Shape("merger", 6, 3, 14)
 SHAPES = {"pocket-mlp": MLP, "pocket-resampler": RESAMPLER, "pocket-merger": MERGER, "tiny-mlp": MLP, "tiny-resampler": RESAMPLER, "tiny-merger": MERGER}
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
