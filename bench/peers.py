@@ -5,7 +5,7 @@ adapters are attached, with questions and decoded pictures in memory, and stops 
 Ours is taken twice: with nothing in the cache of pictures, as a first run finds it, and with all of them there, as every later run on these
 pictures does. The trainers keep no features, so that their every run is a first one. Losses are of the tuned models on the same questions, after the
 clock has stopped: those of the last steps are of batches in each one's own order. Every round has a seed of its own, of adapters, order and
-dropout, and losses are compared by their means: from seed to seed they differ by more than a trainer could. Products are in bf16 for all where the processor has instructions
+dropout, and losses are compared by their means: one trainer's differ by 5 % from seed to seed. Products are in bf16 for all where the processor has instructions
 for it, else in fp32 for all.
 """
 
